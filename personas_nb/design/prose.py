@@ -1,0 +1,257 @@
+"""Sentences as a rule can read them: clauses that begin with a verb, a name, a summary.
+
+Words keep the person's own form; nothing is rewritten that a rule could get wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+_PLAIN_VERBS = """
+add alert analyse analyze announce answer append apply approve archive ask book brief broadcast build calculate call
+categorise categorize check classify clean collect compare compile compose compute confirm convert copy count crawl
+create cross-check deduplicate delete deliver describe detect digest discard download draft email emit enrich ensure
+escalate estimate evaluate explain export extract fetch file fill filter find flag follow forecast format forward
+gather generate give group hand identify inform inspect invoice invoke join keep label launch learn let list load
+log look mail make mark match measure memorise memorize merge message monitor move notify note open order organise
+organize parse pass pay ping plan plot post prepare prioritise prioritize process produce propose publish pull push
+query raise rank rate read recommend reconcile record refresh remember remind rename reply report reschedule research
+respond retrieve review rewrite run save scan score scrape screen search select send share show sort split start
+store submit suggest sum summarise summarize sync tag take tell test tidy track transcribe transform translate
+trigger turn update upload use validate verify warn watch write
+""".split()
+VERBS = frozenset(_PLAIN_VERBS)
+GENERIC_VERBS = frozenset("add apply do ensure fill follow give keep let make order pass process take turn use".split())
+
+_STOPWORDS = frozenset(
+    """a an the this that these those my me i you your our us we it its he she they them their his her some any each
+    every all both of in on at to from for with by about into onto over under and or but if when whenever while then
+    than as is are was were be been being do does did have has had can could should would will may might must not no
+    please so too very just also only there here what which who whom whose how why where new latest unread today
+    today's yesterday's daily weekly important relevant recent incoming current whole entire something anything stuff
+    things thing everything someone help persona agent bot assistant need want like us""".split()
+)
+_DROPPED = frozenset("a an the my our your their his her its this that these those all any each every some new latest"
+                     " unread today's yesterday's incoming recent important current whole entire me us of".split())
+_FILLER = re.compile(
+    r"^(?:(?:please|kindly|hi|hello|hey)[,!]?\s+|(?:can|could|would|will) you (?:please )?|you (?:should|must|will) "
+    r"|i(?:'d| would) like (?:you )?to |i(?:'d| would) like |i (?:want|need) you to |i (?:want|need) to |i (?:want|need) "
+    r"|help me (?:to )?(?=\w+ )|(?:your|its|the) (?:job|task) is to |go and |always "
+    r"|(?:(?:create|build|make|design|set up|write|give me) )?(?:me )?(?:an?|the) (?:\w+ )?"
+    r"(?:persona|agent|bot|assistant|helper|robot|automation)\b(?: named \S+)?,? ?(?:(?P<third>that|which|who) |(?:to|for) )?"
+    r"|something (?P<third2>that|which) )",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(
+    r"^(?:if|when|whenever|unless|once|as soon as|in case|before|after|for each|for every|where|while|until)\b",
+    re.IGNORECASE,
+)
+
+
+def without(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The text without these spans (start, end), and without the punctuation that they leave behind."""
+    for start, end in sorted(spans, reverse=True):
+        text = f"{text[:start]} {text[end:]}"
+    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r"\s+([,.;:!?])", r"\1", text)
+    text = re.sub(r"(?:,\s*)+([.;,])", r"\1", text)
+    return re.sub(r"^(?:[\s,;:.]+|and\b|then\b)+|[\s,;:]+$", "", text.strip(), flags=re.IGNORECASE)
+
+
+def clauses(text: str) -> list[str]:
+    """The text as clauses, each a thing to do, in order; a condition stays with what follows it.
+
+    >>> clauses("Please read my inbox and post a summary. If it is empty, tell me")
+    ['read my inbox', 'post a summary', 'If it is empty, tell me']
+    """
+    found: list[str] = []
+    for sentence in re.split(r"(?<=[.!?])\s+|[;\n]+", text):
+        sentence, third_person = _without_filler(sentence.strip(" \t.!?,-•*"))
+        parts = [part.strip(" \t.,:") for part in _splitter(third_person).split(sentence)]
+        found += _joined([part for part in parts if part], third_person)
+    return found
+
+
+def _without_filler(sentence: str) -> tuple[str, bool]:
+    third_person = False
+    while match := _FILLER.match(sentence):
+        if match.end() == 0 or match.end() >= len(sentence):
+            break
+        third_person |= bool(match["third"] or match["third2"])
+        sentence = sentence[match.end() :]
+    return re.sub(r"^\d+[.)]\s*", "", sentence), third_person
+
+
+def _splitter(third_person: bool) -> re.Pattern[str]:
+    verbs = "|".join(sorted(_PLAIN_VERBS, key=len, reverse=True))
+    forms = rf"(?:{verbs})(?:e?s)?" if third_person else rf"(?:{verbs})"
+    # “in the morning, report …” is one more thing to do; “mail and report files” would be cut: an object follows
+    verb = rf"(?=(?:please\s+|also\s+|always\s+)?{forms}\s+(?!and\b|or\b)\S)"
+    return re.compile(
+        rf"\s*,?\s+(?:and\s+)?(?:then|afterwards|finally)\s*,?\s+|\s*,\s*(?:and\s+|but\s+)?{verb}|\s+(?:and|but)\s+{verb}"
+        r"|\s*,?\s+(?:and|but)\s+(?=(?:if|when|whenever|for each|for every|before|do not|don't|never)\b)",
+        re.IGNORECASE,
+    )
+
+
+def _joined(parts: Sequence[str], third_person: bool) -> list[str]:
+    found: list[str] = []
+    for part in parts:
+        head = found[-1] if found else ""
+        if head and " " not in head and verb_of(head):
+            found[-1] = f"{head} and {part}"  # “read and summarise my mail”
+        elif head and _CONDITION.match(head) and not _has_verb(head):
+            found[-1] = f"{head}, {part}"
+        else:
+            found.append(_imperative(part) if third_person else part)
+    return found
+
+
+def _has_verb(clause: str) -> bool:
+    """Whether a conditional clause says already what to do: a comma, and a verb after it."""
+    return any(verb_of(part.strip()) for part in clause.split(",")[1:])
+
+
+def verb_of(clause: str) -> str:
+    """The verb that a clause begins with, in its base form; empty when it begins with none we know.
+
+    >>> verb_of("summarises my mail"), verb_of("the mail")
+    ('summarise', '')
+    """
+    words = clause.split(maxsplit=1)
+    word = words[0].lower().strip(",.:;!?“”\"'") if words else ""
+    stems = [word, word.removesuffix("s"), word.removesuffix("es"), re.sub(r"ies$", "y", word)]
+    if word.endswith("ing"):
+        stems += [word[:-3], word[:-3] + "e", re.sub(r"(.)\1$", r"\1", word[:-3])]
+    return next((stem for stem in stems if stem in VERBS), "")
+
+
+def _imperative(clause: str) -> str:
+    verb = verb_of(clause)
+    return verb + clause[len(clause.split(maxsplit=1)[0]) :] if verb else clause
+
+
+def content_words(text: str) -> list[str]:
+    """The words that carry meaning, in lower case, each once."""
+    words = re.findall(r"[^\W_][\w'’.-]*[^\W_]|[^\W_]", text.lower())
+    return list(dict.fromkeys(word for word in words if word not in _STOPWORDS))
+
+
+def sentence_of(clause: str) -> str:
+    """The clause with a capital and a full stop."""
+    clause = clause.strip().rstrip(".,;:")
+    return clause[:1].upper() + clause[1:] + "."
+
+
+def to_the_user(text: str) -> str:
+    """The text as one says it to the person who wrote it.
+
+    >>> to_the_user("Reads my inbox and tells me when I'm late")
+    "Reads your inbox and tells you when you're late"
+    """
+    words = {"my": "your", "our": "your", "me": "you", "us": "you", "i": "you", "we": "you", "mine": "yours"}
+    text = re.sub(r"\b(?:I am|we are)\b", "you are", text)
+    text = re.sub(r"\bI'm\b", "you're", text)
+    return re.sub(
+        r"\b(?:my|our|me|us|I|we|mine)\b",
+        lambda match: words[match[0].lower()],
+        text,
+    )
+
+
+def summary_of(found: Sequence[str]) -> str:
+    """The clauses as one sentence about the persona: “Reads your inbox, then posts a summary.”"""
+    said = [_third_person(clause) for clause in found[:4]]
+    if not said:
+        return ""
+    more = f", and {len(found) - 4} more steps" if len(found) > 5 else ", and one more step" if len(found) == 5 else ""
+    text = to_the_user(", then ".join(said) + more)
+    return sentence_of(text)
+
+
+def _third_person(clause: str) -> str:
+    head, _, rest = clause.partition(" ")
+    verb = head.lower()
+    if verb not in VERBS:
+        return clause
+    if re.search(r"[^aeiou]y$", verb):
+        verb = verb[:-1] + "ies"
+    else:
+        verb += "es" if re.search(r"(?:s|sh|ch|x|z|o)$", verb) else "s"
+    return f"{verb} {rest}".strip()
+
+
+# ── names ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PRODUCTS = "summary digest overview report newsletter table chart list tasks tickets reminder briefing draft".split()
+_ROLES = (
+    ("summarise summarize sum brief digest", "summary"),
+    ("classify categorise categorize sort tag label group organise organize tidy prioritise prioritize", "sorter"),
+    ("translate", "translator"),
+    ("clean validate verify deduplicate reconcile", "checker"),
+    ("reply respond answer", "responder"),
+    ("draft compose", "drafts"),
+    ("approve confirm review", "reviewer"),
+    ("extract parse", "extractor"),
+    ("research compare analyse analyze", "analyst"),
+    ("tell notify alert warn inform ping remind", "watcher"),
+    ("watch monitor track check", "watcher"),
+    ("write create generate compile", "writer"),
+)
+_HEAD_END = re.compile(
+    r"\s(?:in|from|for|of|to|with|about|on|into|onto|that|which|who|when|if|and|or|as|by|via|at|under|over|after|before|is|"
+    r"are|has|have|than|because|so|then|using|since|until|whether|against)\b|[,;:(]|$",
+    re.IGNORECASE,
+)
+
+
+def name_of(found: Sequence[str]) -> str:
+    """A name of two to four words for a persona that does this.
+
+    >>> name_of(["read my inbox", "post a summary"])
+    'Inbox summary'
+    """
+    subject = next((words for words in map(_object, found) if words), [])
+    product = _product(found)
+    words = [*subject[-2:], *(word for word in product if word not in [one.lower() for one in subject])]
+    if not words:
+        words = [word for clause in found for word in content_words(clause)][:3]
+    if len(words) == 1:
+        words.append("helper")
+    name = " ".join(words[:4])
+    return (name[:1].upper() + name[1:])[:200] or "Helper"
+
+
+def _object(clause: str) -> list[str]:
+    """The words of what the clause's verb acts on, without articles; none when it has no object of its own."""
+    if not verb_of(clause):
+        return []
+    rest = clause.partition(" ")[2]
+    first = re.match(r"(?:through|at|for|into|up|over|on|to|out)\s+", rest, re.IGNORECASE)
+    rest = rest[first.end() :] if first else rest
+    while (match := re.match(r"(\S+?)(?:\s+|$)", rest)) and match[1].lower() in _DROPPED and match.end():
+        rest = rest[match.end() :]
+    url = re.match(r"https?://(?:www\.)?([^/\s:]+)", rest)
+    if url:
+        return [url[1]]
+    path = re.match(r"\S*?([\w-]+)\.[A-Za-z]{2,5}\b(?!\.)", rest)
+    if path:
+        return [path[1].replace("_", " ").replace("-", " ")]
+    head = rest[: _HEAD_END.search(" " + rest).start()] if _HEAD_END.search(" " + rest) else rest  # type: ignore[union-attr]
+    words = re.findall(r"[^\W_][\w'’-]*", head)
+    kept = [word for word in words if word.lower() not in _STOPWORDS | _DROPPED]
+    return [word if word.isupper() or word[1:] != word[1:].lower() else word for word in kept if word.lower() not in _PRODUCTS]
+
+
+def _product(found: Sequence[str]) -> list[str]:
+    """What comes out, or the role that the last telling verb gives."""
+    for clause in reversed(found):
+        for word in re.findall(r"[a-z]+", clause.lower()):
+            if word in _PRODUCTS:
+                return [word]
+    verbs = [verb_of(clause) for clause in found]
+    for known, role in _ROLES:
+        if any(verb and verb in known.split() for verb in verbs):
+            return [role]
+    return []

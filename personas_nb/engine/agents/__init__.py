@@ -1,0 +1,1 @@
+"""What can run a prompt, behind one Protocol, one file an engine."""

@@ -1,0 +1,224 @@
+"""The direct engine: pydantic-ai's agent loop in our own process, for real providers and for rehearsal."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from personas_nb.engine.agents.job import Job
+from personas_nb.engine.agents.rehearsal import Rehearsal
+from personas_nb.engine.model_errors import to_model_error
+from personas_nb.engine.models import ModelClients, ResolvedModel
+from personas_nb.engine.protocol import PROTOCOL_KINDS, body_schema, describe, parse_body
+from personas_nb.entities.run_event import (
+    ProtocolCalled,
+    RunEvent,
+    TextDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+    UsageReported,
+    WarningRaised,
+)
+from personas_nb.entities.tool import ToolCallStep
+from personas_nb.errors import InvalidInput, ModelError
+
+if TYPE_CHECKING:
+    from pydantic_ai import Tool, UsageLimits
+    from pydantic_ai.models import Model
+    from pydantic_ai.usage import RunUsage
+
+MAX_OUTPUT_TOKENS = 8192
+TOOL_RETRIES = 3  # how often a model may call a tool that does not exist, before the run ends
+
+
+class DirectAgent:
+    """Runs a prompt through pydantic-ai: streaming, tools through the gateway, usage, limits."""
+
+    def __init__(self, clients: ModelClients) -> None:
+        self.clients = clients
+
+    async def run(self, job: Job) -> AsyncIterator[RunEvent]:
+        """Run the prompt; raises ``ModelError`` for what the model, its server or a limit did."""
+        from pydantic_ai import Agent
+
+        rehearsal = Rehearsal(job) if job.model.is_rehearsal else None
+        model = rehearsal.model() if rehearsal else self.clients.build(job.model)
+        calls = _Calls(job)
+        agent: Agent[None, str] = Agent(
+            model,
+            tools=[*calls.tools(), *_protocol_tools()],
+            retries=TOOL_RETRIES,
+            model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
+        )
+        limits, note = _limits(job, model)
+        if note:
+            yield WarningRaised(text=note)
+        stream: Any = None
+        try:
+            with warnings.catch_warnings():
+                # an unknown price is said once above; pydantic-ai would repeat it for every response
+                warnings.simplefilter("ignore")
+                async with agent.run_stream_events(job.prompt, usage_limits=limits) as stream:
+                    async for event in stream:
+                        for ours in calls.translated(event):
+                            yield ours
+                        if event.event_kind == "function_tool_call":
+                            yield _usage(stream.usage, job.model, rehearsal)
+            yield _usage(stream.usage, job.model, rehearsal)
+            if not rehearsal:
+                for warning in _checked_end(stream.result, job.model):
+                    yield warning
+        except ModelError:
+            raise
+        except Exception as error:  # pydantic-ai, its clients and their transports raise many kinds
+            if stream is not None:
+                yield _usage(stream.usage, job.model, rehearsal)
+            raise to_model_error(error, provider=job.model.provider) from error
+
+
+class _Calls:
+    """The persona's tools as pydantic-ai wants them, and its events as ours."""
+
+    def __init__(self, job: Job) -> None:
+        self.gateway = job.gateway
+        self._steps: dict[str, ToolCallStep] = {}
+
+    def tools(self) -> list[Tool[None]]:
+        from pydantic_ai import RunContext, Tool, ToolFailed
+
+        async def call(context: RunContext[None], /, **arguments: Any) -> str:
+            call_id = context.tool_call_id or ""
+            step = await self.gateway.call(context.tool_name or "", arguments, call_id=call_id)
+            self._steps[call_id] = step
+            if step.error is not None:
+                raise ToolFailed(step.error)
+            return step.output
+
+        # the schemas name their arguments; with the annotations evaluated, pydantic-ai finds the context
+        call.__annotations__["context"] = RunContext[None]
+        return [
+            Tool.from_schema(call, tool.name, tool.description, tool.input_schema, takes_ctx=True)
+            for tool in self.gateway.definitions
+        ]
+
+    def translated(self, event: Any) -> list[RunEvent]:
+        kind = event.event_kind
+        if kind == "part_start" and event.part.part_kind == "text" and event.part.content:
+            return [TextDelta.model_construct(text=event.part.content)]
+        if kind == "part_delta" and event.delta.part_delta_kind == "text":
+            return [TextDelta.model_construct(text=event.delta.content_delta)]
+        if kind == "function_tool_call" and event.part.tool_name not in PROTOCOL_KINDS:
+            return [_started(event.part)]
+        if kind == "function_tool_result":
+            return self._finished(event.part)
+        return []
+
+    def _finished(self, part: Any) -> list[RunEvent]:
+        if part.tool_name in PROTOCOL_KINDS:
+            if getattr(part, "outcome", "success") != "success":
+                return []
+            return [ProtocolCalled(kind=part.tool_name, data=part.content)]
+        step = self._steps.pop(part.tool_call_id, None)
+        if step is None:  # the model asked for a tool that does not exist, or with arguments that are no JSON
+            text = str(part.content)
+            step = ToolCallStep(
+                tool=part.tool_name or "unknown", call_id=part.tool_call_id, error=text, performed=False
+            )
+        return [ToolCallFinished(step=step)]
+
+
+def _started(part: Any) -> ToolCallStarted:
+    try:
+        arguments = part.args_as_dict()
+    except (ValueError, AssertionError):  # not JSON, or no object; the result says so to the model
+        arguments = {}
+    return ToolCallStarted(tool=part.tool_name, call_id=part.tool_call_id, input=arguments)
+
+
+def _protocol_tools() -> list[Tool[None]]:
+    """The seven protocol messages as tools; what they carry goes through the runner like those in text."""
+    from pydantic_ai import Tool, ToolFailed
+
+    def tool(kind: str) -> Tool[None]:
+        async def call(**data: Any) -> dict[str, Any]:
+            try:
+                parse_body(kind, data)
+            except InvalidInput as error:
+                raise ToolFailed(str(error)) from error
+            return data
+
+        return Tool.from_schema(call, kind, describe(kind), body_schema(kind))
+
+    return [tool(kind) for kind in PROTOCOL_KINDS]
+
+
+def _limits(job: Job, model: Model) -> tuple[UsageLimits, str]:
+    """pydantic-ai's limits; where the price is unknown, tokens stand in for dollars, and the note says so."""
+    from pydantic_ai import UsageLimits
+
+    limits = UsageLimits(request_limit=job.max_turns)
+    if job.max_budget_usd is None or job.model.is_rehearsal:
+        return limits, ""
+    if job.max_budget_usd == 0:
+        raise ModelError(
+            f"{job.persona.name} may spend nothing: its budget is 0.",
+            kind="budget",
+            hint="Raise max_budget_usd, or rehearse with `--provider rehearsal`.",
+        )
+    if is_priced(model):
+        limits.cost_limit = Decimal(str(job.max_budget_usd))
+        return limits, ""
+    limits.total_tokens_limit = job.max_tokens
+    return limits, (
+        f"The price of {job.model.model} is unknown, so the budget of ${job.max_budget_usd:g} cannot be watched; "
+        f"a limit of {job.max_tokens or 0:,} tokens stands in for it."
+    )
+
+
+def is_priced(model: Model) -> bool:
+    """Whether genai-prices knows what the model costs."""
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.usage import RequestUsage
+
+    usage = RequestUsage(input_tokens=1, output_tokens=1)
+    response = ModelResponse(parts=[], usage=usage, model_name=model.model_name, provider_name=model.system)
+    try:
+        response.cost()
+    except (LookupError, AssertionError, ValueError):
+        return False
+    return True
+
+
+def _usage(usage: RunUsage, model: ResolvedModel, rehearsal: Rehearsal | None) -> UsageReported:
+    """Tokens so far. pydantic-ai counts cached tokens as input too; here each token is counted once."""
+    if rehearsal is not None:
+        return rehearsal.usage(usage.requests)
+    cached = usage.cache_read_tokens + usage.cache_write_tokens
+    return UsageReported(
+        input_tokens=max(0, usage.input_tokens - cached),
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cost_usd=None if usage.cost is None else float(usage.cost),
+        num_turns=usage.requests,
+        model=model.model,
+    )
+
+
+def _checked_end(result: Any, model: ResolvedModel) -> list[RunEvent]:
+    """A stream that was cut politely looks like success; only a missing stop reason gives it away."""
+    if result is None:
+        raise ModelError(f"{model.provider} ended its answer early.", kind="connection", hint="Run again.")
+    response = result.response
+    if "finish_reason" not in (response.provider_details or {}):
+        raise ModelError(
+            f"The answer of {model.provider} was cut before its end.",
+            kind="connection",
+            hint="What arrived is kept; run again.",
+            retryable=True,
+        )
+    if response.finish_reason == "length":
+        return [WarningRaised(text=f"The answer was cut at {MAX_OUTPUT_TOKENS:,} output tokens.")]
+    return []

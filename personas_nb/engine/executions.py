@@ -1,0 +1,343 @@
+"""Runs as the person handles them: start, wait, follow, cancel, list."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import queue
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from personas_nb.engine.dispatch import Dispatcher, recover
+from personas_nb.engine.feed import Batch
+from personas_nb.engine.prompt import as_text
+from personas_nb.entities.base import made
+from personas_nb.entities.execution import FINISHED, Execution
+from personas_nb.entities.model_profile import PROVIDERS
+from personas_nb.entities.persona import Persona
+from personas_nb.entities.run_event import RUN_EVENT, RunEvent
+from personas_nb.errors import Cancelled, InvalidInput, NotFound, TooLarge, did_you_mean
+from personas_nb.personas.personas import Personas
+from personas_nb.settings import Settings
+from personas_nb.store.database import Store
+from personas_nb.store.executions import ExecutionTable, RunEventTable
+
+Input = str | Mapping[str, Any] | Sequence[Any] | None
+CANCEL_SECONDS = 5.0
+POLL_SECONDS = 0.2
+
+
+class Executions:
+    """All runs of a home; ``start`` queues one, which this process runs in the background.
+
+    ``dispatcher`` is asked for at the first start: reading needs no worker.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        personas: Personas,
+        settings: Settings,
+        dispatcher: Callable[[], Dispatcher],
+    ) -> None:
+        self.store, self.personas, self.settings = store, personas, settings
+        self.table, self.events = ExecutionTable(store), RunEventTable(store)
+        self._dispatcher = dispatcher
+        self._latest: str | None = None
+        recover(store)
+
+    def start(
+        self,
+        persona: Persona | str,
+        input: Input = None,  # noqa: A002 - the contract's name
+        files: Sequence[str | Path] = (),
+        *,
+        provider: str | None = None,
+        max_budget_usd: float | None = None,
+        max_turns: int | None = None,
+        timeout_ms: int | None = None,
+        retry_of: str | None = None,
+    ) -> RunHandle:
+        """Queue a run and return at once; limits of None mean the persona's, then the setting's.
+
+        Raises ``NotFound``, ``InvalidInput`` (disabled persona, missing file, unknown provider), ``TooLarge``
+        and ``QueueFull``; nothing is written then.
+        """
+        who = persona if isinstance(persona, Persona) else self.personas.get(persona)
+        if not who.enabled or who.archived_at is not None:
+            raise InvalidInput(
+                f"{who.name} is {'archived' if who.archived_at else 'disabled'}.",
+                hint=f"Type `%persona enable {who.slug}`, then run it again.",
+            )
+        if provider is not None and provider not in PROVIDERS:
+            hint = did_you_mean(provider, PROVIDERS, otherwise=f"There are {', '.join(PROVIDERS)}.")
+            raise InvalidInput(f"There is no provider “{provider}”.", hint=hint)
+        text = self._checked_input(input)
+        paths = self._checked_files(files)
+        dispatcher = self._dispatcher()
+        execution = made(
+            Execution,
+            {
+                "persona_id": who.id,
+                "persona_name": who.name,
+                "input_data": text,
+                "requested_provider": provider,
+                "max_budget_usd": max_budget_usd,
+                "max_turns": max_turns,
+                "timeout_ms": timeout_ms,
+                "retry_of": retry_of,
+                "worker_id": dispatcher.worker.id,
+                "files": self._copied(who, paths),
+            },
+        )
+        self.table.enqueue(execution, queue_limit=self.settings.queue_limit)
+        self._latest = execution.id
+        feed = dispatcher.feeds.subscribe(execution.id)
+        return RunHandle(self, execution.id, dispatcher.started(execution.id), feed)
+
+    def get(self, reference: str) -> Execution:
+        """One run, whole; by id, unique prefix of it, or ``latest`` (of this process, else of the home)."""
+        found = self.table.whole(self.resolve(reference))
+        assert found is not None
+        return found
+
+    def resolve(self, reference: str) -> str:
+        """The id that a reference means; raises ``NotFound``, or ``InvalidInput`` when it means several."""
+        if reference == "latest":
+            newest = self._latest or next((e.id for e in self.list(limit=1)), None)
+            if newest is None:
+                raise NotFound("There is no run yet.", hint="Start one with `%persona run NAME`.")
+            return newest
+        prefix = reference.strip().lower()
+        found = self.table.find("id >= ? and id < ?", [prefix, prefix + "g"], limit=3) if prefix else []
+        if not found:
+            raise NotFound(f"There is no run “{reference}”.", hint="`%persona runs` lists them.")
+        if len(found) > 1:
+            raise InvalidInput(
+                f"“{reference}” begins the ids of several runs.",
+                hint=f"Type more of it, such as {found[0].id[: len(prefix) + 4]}.",
+            )
+        return found[0].id
+
+    def list(
+        self, persona: Persona | str | None = None, status: str | None = None, limit: int = 50
+    ) -> list[Execution]:
+        """Runs, newest first, without their texts; of one persona or status where given."""
+        where, values = ["1"], []
+        if persona is not None:
+            where.append("persona_id = ?")
+            values.append(persona.id if isinstance(persona, Persona) else self.personas.get(persona).id)
+        if status is not None:
+            where.append("status = ?")
+            values.append(status)
+        return self.table.find(
+            " and ".join(where), values, order_by="created_at desc, rowid desc", limit=limit
+        )
+
+    def cancel(self, reference: str) -> Execution:
+        """Ask a run to end, wherever it runs; the record as it is a moment later."""
+        execution_id = self.resolve(reference)
+        self.table.ask_cancel(execution_id)
+        handle = self.handle(execution_id)
+        if handle.ended is not None:
+            self._dispatcher().cancel(execution_id)
+        with suppress(TimeoutError):
+            handle.wait(CANCEL_SECONDS)
+        return self.get(execution_id)
+
+    def handle(self, reference: str) -> RunHandle:
+        """A handle on a run of this or another process."""
+        execution_id = self.resolve(reference)
+        ended = self._dispatcher().ended(execution_id) if self._is_mine(execution_id) else None
+        return RunHandle(self, execution_id, ended)
+
+    def recorded(self, reference: str, seq: int = -1) -> builtins.list[tuple[int, str, RunEvent]]:
+        """``(seq, at, event)`` of everything that was stored after ``seq``."""
+        rows = self.events.since(self.resolve(reference), seq)
+        return [(row_seq, at, RUN_EVENT.validate_json(payload)) for row_seq, at, payload in rows]
+
+    def prompt(self, reference: str) -> str | None:
+        """The prompt that a run was given."""
+        return self.table.texts(self.resolve(reference)).get("prompt")
+
+    def _is_mine(self, execution_id: str) -> bool:
+        found = self.table.get(execution_id)
+        return found is not None and not found.is_finished and found.worker_id == self._dispatcher().worker.id
+
+    def _checked_input(self, value: Input) -> str | None:
+        if value is not None and not isinstance(value, str | Mapping | list | tuple):
+            raise InvalidInput(
+                f"The input is a {type(value).__name__}.", hint="Give text, a dict or a list; a frame as CSV."
+            )
+        limit = self.settings.input_limit_bytes
+        if isinstance(value, str) and len(value) > limit:  # before it is copied once more
+            raise _too_large("The input", len(value), limit)
+        text = as_text(value)
+        if text is not None:
+            size = len(text.encode("utf-8", "surrogatepass"))
+            if size > limit:
+                raise _too_large("The input", size, limit)
+            text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be stored
+        return text
+
+    def _checked_files(self, files: Sequence[str | Path]) -> builtins.list[Path]:
+        paths = [Path(file).expanduser() for file in ([files] if isinstance(files, str | Path) else files)]
+        for path in paths:
+            if not path.is_file():
+                raise InvalidInput(f"There is no file {path}.", hint="Give the path of a file that exists.")
+            if (size := path.stat().st_size) > self.settings.input_limit_bytes:
+                raise _too_large(path.name, size, self.settings.input_limit_bytes)
+        names = [path.name for path in paths]
+        if len(set(names)) < len(names):
+            raise InvalidInput("Two of the files have the same name.", hint="Rename one of them.")
+        return paths
+
+    def _copied(self, persona: Persona, paths: Sequence[Path]) -> tuple[str, ...]:
+        from personas_nb.engine.runner import workspace_of
+
+        if not paths:
+            return ()
+        inputs = workspace_of(self.store.home, persona) / "inputs"
+        inputs.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            shutil.copyfile(path, inputs / path.name)
+        return tuple(f"inputs/{path.name} ({path.stat().st_size:,} bytes)" for path in paths)
+
+
+class RunHandle:
+    """A run that goes on in the background; ``id`` names it."""
+
+    def __init__(
+        self,
+        executions: Executions,
+        execution_id: str,
+        ended: Future[None] | None,
+        feed: queue.SimpleQueue[Batch] | None = None,
+    ) -> None:
+        self.id = execution_id
+        self.ended = ended
+        self._executions = executions
+        self._feed = feed  # None: the run was started elsewhere, and its stored events are read instead
+
+    def wait(self, timeout: float | None = None) -> Execution:
+        """The record once the run is finished, or waits for a decision; raises ``TimeoutError`` before.
+
+        An interrupt (Ctrl-C, the kernel's stop button) cancels the run and raises ``Cancelled``.
+        """
+        try:
+            if self.ended is not None:
+                self.ended.result(timeout)
+            else:
+                self._poll(timeout)
+        except KeyboardInterrupt:
+            raise self.interrupted() from None
+        return self._executions.get(self.id)
+
+    async def wait_async(self) -> Execution:
+        """``wait`` for a cell that awaits; cancelling the await cancels the run."""
+        try:
+            if self.ended is not None:
+                await asyncio.shield(asyncio.wrap_future(self.ended))
+            else:
+                await asyncio.to_thread(self._poll, None)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(self.cancel)
+            raise
+        return await asyncio.to_thread(self._executions.get, self.id)
+
+    def cancel(self) -> Execution:
+        """End the run; what it had until then is kept."""
+        return self._executions.cancel(self.id)
+
+    def interrupted(self) -> Cancelled:
+        """Cancel the run because the person interrupted, and make the error that says so."""
+        execution = self.cancel()
+        return Cancelled(
+            f"The run of {execution.persona_name} was cancelled.",
+            execution=execution,
+            hint=f"What it had until then: `%persona runs show {execution.id[:8]}`.",
+        )
+
+    def batches(self, tick_seconds: float = 0.1) -> Iterator[Batch]:
+        """Events in batches as they are stored, an empty batch after each quiet ``tick_seconds``, until the end."""
+        if self._feed is None or self.ended is None:
+            yield from self._polled(tick_seconds)
+            return
+        while True:
+            is_over = self.ended.done()
+            try:
+                batch = self._feed.get(timeout=0 if is_over else tick_seconds)
+            except queue.Empty:
+                if is_over:
+                    return
+                batch = ()
+            yield batch
+
+    def events(self) -> RunEvents:
+        """Every event of the run, from its beginning to its end; for ``for`` and ``async for``."""
+        return RunEvents(self._executions, self.id, self._is_over)
+
+    def _polled(self, tick_seconds: float) -> Iterator[Batch]:
+        seq = -1
+        while True:
+            is_over = self._is_over()
+            rows = self._executions.recorded(self.id, seq)
+            seq = rows[-1][0] if rows else seq
+            yield [event for _seq, _at, event in rows]
+            if is_over:
+                return
+            time.sleep(max(tick_seconds, POLL_SECONDS))
+
+    def _is_over(self) -> bool:
+        found = self._executions.table.get(self.id)
+        return found is None or found.status in FINISHED or found.status == "waiting"
+
+    def _poll(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._is_over():
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"The run {self.id[:8]} still goes on after {timeout:g} s.")
+            time.sleep(POLL_SECONDS)
+
+
+class RunEvents:
+    """The stored events of a run; follows it until it ends."""
+
+    def __init__(self, executions: Executions, execution_id: str, is_over: Callable[[], bool]) -> None:
+        self._executions, self._id, self._is_over = executions, execution_id, is_over
+
+    def __iter__(self) -> Iterator[RunEvent]:
+        for batch in self._batches():
+            yield from batch
+            if not batch:
+                time.sleep(POLL_SECONDS / 4)
+
+    async def __aiter__(self) -> AsyncIterator[RunEvent]:
+        batches = self._batches()
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            for event in batch:
+                yield event
+            if not batch:
+                await asyncio.sleep(POLL_SECONDS / 4)
+
+    def _batches(self) -> Iterator[list[RunEvent]]:
+        seq = -1
+        while True:
+            is_over = self._is_over()
+            rows = self._executions.recorded(self._id, seq)
+            seq = rows[-1][0] if rows else seq
+            yield [event for _seq, _at, event in rows]
+            if is_over:
+                return
+
+
+def _too_large(what: str, size_bytes: int, limit_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"{what} has {size_bytes / 2**20:,.1f} MiB; the limit is {limit_bytes / 2**20:g} MiB.",
+        hint="Give a smaller part of it, or raise input_limit_bytes in the settings.",
+    )

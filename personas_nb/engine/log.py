@@ -1,0 +1,33 @@
+"""The log of one execution: every event as a line of JSON, protocol messages included, secrets redacted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class RunLog:
+    """Appends lines to ``logs/<execution id>.jsonl`` in the home, readable by its owner only."""
+
+    def __init__(self, home: Path, execution_id: str) -> None:
+        self.path = home / "logs" / f"{execution_id}.jsonl"
+        self._file: TextIO | None = None
+
+    def append(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Write lines; opens the file at the first one."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.fdopen(handle, "a", encoding="utf-8")
+        for line in lines:
+            self._file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,225 @@
+"""Which model a run thinks with, and the way to it.
+
+``resolve`` decides (no network, no heavy import); ``ModelClients`` builds pydantic-ai models and keeps one HTTP
+client per server for the worker's loop.
+
+A global key goes only to its provider's configured host: a persona with a ``base_url`` of its own gets the
+token of its own profile, or none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from personas_nb.entities.model_profile import PROVIDERS, ModelProfile, Provider
+from personas_nb.errors import InvalidInput, ModelError, did_you_mean
+from personas_nb.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
+KEY_VARIABLES = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "custom": "OPENAI_API_KEY",
+    "litellm": "LITELLM_API_KEY",
+    "ollama": "OLLAMA_API_KEY",
+}
+_URL_VARIABLES = {"anthropic": "ANTHROPIC_BASE_URL", "custom": "OPENAI_BASE_URL"}
+_DEFAULT_URLS = {
+    "anthropic": "https://api.anthropic.com",
+    "custom": "https://api.openai.com/v1",
+    "litellm": "http://127.0.0.1:4000",
+    "ollama": "http://127.0.0.1:11434/v1",
+}
+_OWN_HEADERS = (
+    "host", "accept", "content-", "authorization", "x-api-key", "user-agent", "anthropic-", "connection",
+    "transfer-",
+)  # fmt: skip
+_DEFAULT_MODELS = {
+    "anthropic": "claude-sonnet-5-5",
+    "custom": "gpt-5-mini",
+    "litellm": "claude-sonnet-5-5",
+    "ollama": "llama3.2",
+    "rehearsal": "rehearsal",
+}
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """Provider, model and server of one run; ``secret`` is its key (None: none was found)."""
+
+    provider: Provider
+    model: str
+    base_url: str = ""
+    engine: str = "direct"
+    secret: str | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether our own model runs the prompt: nothing leaves this machine and nothing is paid."""
+        return self.provider == "rehearsal"
+
+
+def resolve(
+    profile: ModelProfile | None = None,
+    *,
+    settings: Settings,
+    provider: str | None = None,
+    reveal: Callable[[str], str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> ResolvedModel:
+    """What a run uses: ``provider`` if given, else the persona's profile, the settings, a key that exists.
+
+    ``reveal`` opens the profile's stored token by credential id. Raises ``InvalidInput`` for an unknown
+    provider and ``ModelError`` (kind ``credential``) where a key is needed and there is none.
+    """
+    environ = os.environ if environ is None else environ
+    profile = profile or ModelProfile()
+    chosen = _provider(provider, profile, settings, environ)
+    if profile.provider not in (None, chosen):
+        profile = ModelProfile()  # its model, server and token belong to the other provider
+    if chosen == "rehearsal":
+        return ResolvedModel("rehearsal", "rehearsal", notes=_how_to_switch(provider, profile, settings))
+    is_home = settings.provider in (None, chosen)  # the settings speak of this provider
+    configured = (settings.base_url if is_home else None) or environ.get(_URL_VARIABLES.get(chosen, ""))
+    home_url = configured or _DEFAULT_URLS[chosen]
+    base_url = profile.base_url or home_url
+    secret = None
+    if profile.auth_token is not None:
+        secret = profile.auth_token.get_secret_value()
+    elif profile.auth_credential_id and reveal:
+        secret = reveal(profile.auth_credential_id)
+    elif _origin(base_url) == _origin(home_url):
+        secret = _global_key(chosen, settings if is_home else None, environ)
+    if chosen == "anthropic" and not secret:
+        raise ModelError(
+            f"There is no key for anthropic at {_origin(base_url)}.",
+            kind="credential",
+            hint="Set ANTHROPIC_API_KEY, or rehearse with `--provider rehearsal`.",
+        )
+    model = profile.model or (settings.model if is_home else None) or _DEFAULT_MODELS[chosen]
+    return ResolvedModel(chosen, model, _api_url(chosen, base_url), "direct", secret)
+
+
+def _provider(
+    asked: str | None, profile: ModelProfile, settings: Settings, environ: Mapping[str, str]
+) -> Provider:
+    if asked is not None and asked not in PROVIDERS:
+        raise InvalidInput(
+            f"There is no provider “{asked}”.",
+            hint=did_you_mean(asked, PROVIDERS, otherwise=f"There are {', '.join(PROVIDERS)}."),
+        )
+    known: Provider | None = asked  # checked above
+    chosen = known or profile.provider or settings.provider
+    if chosen is None:
+        chosen = "anthropic" if _global_key("anthropic", settings, environ) else "rehearsal"
+    return chosen
+
+
+def _how_to_switch(asked: str | None, profile: ModelProfile, settings: Settings) -> tuple[str, ...]:
+    if asked or profile.provider or settings.provider:
+        return ()
+    return (
+        "No model is configured: this is a rehearsal. Set ANTHROPIC_API_KEY or PERSONAS_PROVIDER to switch.",
+    )
+
+
+def _global_key(provider: str, settings: Settings | None, environ: Mapping[str, str]) -> str | None:
+    if settings is not None and settings.auth_token is not None:
+        return settings.auth_token.get_secret_value()
+    return environ.get(KEY_VARIABLES.get(provider, "")) or None
+
+
+def global_secrets(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Every provider key that this process knows, by name, for the redactor."""
+    environ = os.environ if environ is None else environ
+    found = {name: environ[name] for name in KEY_VARIABLES.values() if environ.get(name)}
+    if settings.auth_token is not None:
+        found["auth_token"] = settings.auth_token.get_secret_value()
+    return found
+
+
+async def _without_strangers(request: Any) -> None:
+    """Takes off what the clients add from the environment: organisation ids and custom headers go to any host."""
+    for name in list(request.headers):
+        if not name.lower().startswith(_OWN_HEADERS):
+            del request.headers[name]
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def _api_url(provider: str, base_url: str) -> str:
+    """The address as the provider's client wants it: Anthropic without ``/v1``, OpenAI with it."""
+    url = base_url.rstrip("/")
+    if provider == "anthropic":
+        return url.removesuffix("/v1")
+    return url if urlsplit(url).path else f"{url}/v1"
+
+
+class ModelClients:
+    """Builds pydantic-ai models; one HTTP connection pool for all of them. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._http: Any = None
+        self._models: dict[ResolvedModel, Model] = {}
+
+    def build(self, resolved: ResolvedModel) -> Model:
+        """The pydantic-ai model for a real provider; clients retry nothing by themselves."""
+        if resolved not in self._models:
+            self._models[resolved] = (
+                self._anthropic(resolved) if resolved.provider == "anthropic" else self._openai(resolved)
+            )
+        return self._models[resolved]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+        self._http = None
+        self._models.clear()
+
+    def _client(self) -> Any:
+        if self._http is None:
+            import httpx2
+
+            self._http = httpx2.AsyncClient(
+                event_hooks={"request": [_without_strangers]},
+                timeout=httpx2.Timeout(600, connect=10),
+                limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
+            )
+        return self._http
+
+    def _anthropic(self, resolved: ResolvedModel) -> Model:
+        from anthropic import AsyncAnthropic
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        client = AsyncAnthropic(
+            api_key=resolved.secret or "unset",
+            base_url=resolved.base_url,
+            max_retries=0,
+            http_client=self._client(),
+        )
+        return AnthropicModel(resolved.model, provider=AnthropicProvider(anthropic_client=client))
+
+    def _openai(self, resolved: ResolvedModel) -> Model:
+        from openai import AsyncOpenAI
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.openai import OpenAIProvider
+
+        client = AsyncOpenAI(
+            api_key=resolved.secret or "unset",
+            base_url=resolved.base_url,
+            max_retries=0,
+            http_client=self._client(),
+        )
+        return OpenAIChatModel(resolved.model, provider=OpenAIProvider(openai_client=client))

@@ -1,0 +1,91 @@
+"""What all entities share: identity, time, and how a field says what is wrong with it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, ValidationError
+
+from personas_nb.errors import InvalidInput
+
+
+def new_id() -> str:
+    """A random UUID as text; any unique prefix of it names the entity."""
+    return str(uuid.uuid4())
+
+
+def now() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment as stored: UTC, microseconds, fixed width, so that text order is time order.
+
+    >>> rfc3339(datetime(2026, 11, 21, 9, 0, tzinfo=UTC))
+    '2026-11-21T09:00:00.000000Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time needs a time zone")
+    return moment.astimezone(UTC)
+
+
+UtcDatetime = Annotated[datetime, AfterValidator(_aware), PlainSerializer(rfc3339, when_used="json")]
+
+
+E = TypeVar("E", bound=BaseModel)
+
+
+class Entity(BaseModel):
+    """A frozen, validated record; a change makes a new one (``changed``)."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=False, protected_namespaces=(), defer_build=True
+    )
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with these fields changed and everything validated again; the others are untouched.
+
+        Raises ``InvalidInput`` that names the field and what would be right.
+        """
+        return made(type(self), {**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
+
+
+def made(entity: type[E], fields: dict[str, Any]) -> E:
+    """The entity made of these fields, or ``InvalidInput`` in words for people."""
+    try:
+        return entity.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput(
+            in_words(error.errors(include_url=False), entity), hint=_hint(error, entity)
+        ) from None
+
+
+def in_words(problems: Iterable[Any], entity: type[BaseModel]) -> str:
+    """Pydantic's findings as sentences: the field, and what is wrong with it (never the value)."""
+    sentences = []
+    for problem in problems:
+        where = ".".join(str(part) for part in problem["loc"]) or entity.__name__
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"{entity.__name__} has no field “{where}”")
+        else:
+            what = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            sentences.append(f"“{where}” {what[:1].lower() + what[1:]}")
+    return "; ".join(dict.fromkeys(sentences)) + "."
+
+
+def _hint(error: ValidationError, entity: type[BaseModel]) -> str:
+    from personas_nb.errors import did_you_mean
+
+    extra = [str(p["loc"][-1]) for p in error.errors(include_url=False) if p["type"] == "extra_forbidden"]
+    if not extra:
+        return ""
+    names = list(entity.model_fields)
+    return did_you_mean(extra[0], names, otherwise=f"Its fields are {', '.join(names)}.")

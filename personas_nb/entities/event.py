@@ -1,0 +1,52 @@
+"""Events, who listens to them, and what became of each."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from personas_nb.entities.base import Entity, UtcDatetime, new_id, now
+
+SourceType = Literal["persona", "user", "system", "scheduler"]
+
+
+class Event(Entity):
+    """Something that happened; ``target_persona_id`` makes that persona its only subscriber."""
+
+    id: str = Field(default_factory=new_id)
+    event_type: str = Field(min_length=1, max_length=200)
+    source_type: SourceType = "user"
+    source: str = ""
+    target_persona_id: str | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
+    execution_id: str | None = None
+    depth: int = Field(default=0, ge=0)
+    status: Literal["pending", "processed", "dead"] = "pending"
+    reason: str | None = None
+    rehearsal: bool = False
+    created_at: UtcDatetime = Field(default_factory=now)
+
+
+class Subscription(Entity):
+    """A persona that starts when a matching event arrives."""
+
+    id: str = Field(default_factory=new_id)
+    persona_id: str
+    event_type: str = Field(min_length=1, max_length=200)
+    source_filter: str | None = None
+    enabled: bool = True
+    created_at: UtcDatetime = Field(default_factory=now)
+
+
+class EventDelivery(Entity):
+    """What became of one event at one subscription."""
+
+    id: str = Field(default_factory=new_id)
+    event_id: str
+    subscription_id: str
+    execution_id: str | None = None
+    status: Literal["pending", "started", "skipped", "dead"] = "pending"
+    attempts: int = 0
+    reason: str | None = None
+    created_at: UtcDatetime = Field(default_factory=now)

@@ -1,0 +1,26 @@
+"""A decision asked of a person."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from personas_nb.entities.base import Entity, UtcDatetime, new_id, now
+
+
+class Review(Entity):
+    """Something that a persona wants a person to decide; decided once, a second decision repeats the verdict."""
+
+    id: str = Field(default_factory=new_id)
+    persona_id: str
+    execution_id: str | None = None
+    title: str = ""
+    description: str = ""
+    severity: Literal["low", "medium", "high", "critical"] = "medium"
+    suggested_actions: tuple[str, ...] = ()
+    status: Literal["pending", "approved", "rejected", "expired"] = "pending"
+    note: str | None = None
+    rehearsal: bool = False
+    created_at: UtcDatetime = Field(default_factory=now)
+    decided_at: UtcDatetime | None = None

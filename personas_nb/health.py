@@ -1,0 +1,87 @@
+"""Whether the parts of the house work, each with the time that the look took."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from personas_nb.engine.models import resolve
+from personas_nb.errors import PersonaError
+from personas_nb.settings import Settings
+from personas_nb.store.database import Store
+from personas_nb.vault.keys import KeyRing
+from personas_nb.worker import is_alive
+
+Part = dict[str, Any]
+Finding = tuple[str, str]
+WAL_RESET_FIXED = (3, 51, 3)
+LOW_DISK_BYTES = 500 * 2**20
+
+
+def check(store: Store, settings: Settings, keys: KeyRing) -> list[Part]:
+    """One row a part: ``name``, ``status`` (healthy, degraded, unhealthy), ``latency_ms``, ``detail``.
+
+    Nothing is sent anywhere, and no model is asked.
+    """
+    looks: list[tuple[str, Callable[[], Finding]]] = [
+        ("store", lambda: _store(store)),
+        ("sqlite", _sqlite),
+        ("disk", lambda: _disk(store.home)),
+        ("workers", lambda: _workers(store)),
+        ("key", lambda: _key(keys)),
+        ("model", lambda: _model(settings)),
+    ]
+    return [_looked(name, look) for name, look in looks]
+
+
+def _looked(name: str, look: Callable[[], Finding]) -> Part:
+    started = time.perf_counter()
+    try:
+        status, detail = look()
+    except PersonaError as error:
+        status, detail = "unhealthy", str(error)
+    latency_ms = round((time.perf_counter() - started) * 1000, 1)
+    return {"name": name, "status": status, "latency_ms": latency_ms, "detail": detail}
+
+
+def _store(store: Store) -> Finding:
+    opinion = store.check()
+    if opinion != "ok":
+        return "unhealthy", f"{store.path}: {opinion}"
+    if store.is_on_network:
+        return "degraded", f"{store.path} lies on a network file system: use it from one host only."
+    return "healthy", str(store.path)
+
+
+def _sqlite() -> Finding:
+    version = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
+        return "degraded", f"SQLite {version}: a rare fault of its log is repaired from 3.51.3 on."
+    return "healthy", f"SQLite {version}"
+
+
+def _disk(home: Path) -> Finding:
+    free = shutil.disk_usage(home).free
+    return "degraded" if free < LOW_DISK_BYTES else "healthy", f"{free / 2**30:.1f} GiB free"
+
+
+def _workers(store: Store) -> Finding:
+    with store.read() as db:
+        rows = db.execute("select pid, lock_path from workers where stopped_at is null").fetchall()
+    alive = [str(row["pid"]) for row in rows if is_alive(Path(row["lock_path"]))]
+    return "healthy", f"{len(alive)} at work (process {', '.join(alive)})" if alive else "none at work"
+
+
+def _key(keys: KeyRing) -> Finding:
+    return "healthy", keys.where()
+
+
+def _model(settings: Settings) -> Finding:
+    model = resolve(None, settings=settings)
+    if model.is_rehearsal:
+        return "healthy", "rehearsal" + (f": {model.notes[0]}" if model.notes else "")
+    return "healthy", f"{model.provider}, {model.model}, {model.base_url}"

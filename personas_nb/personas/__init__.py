@@ -1,0 +1,1 @@
+"""Personas: create, change, group, version, remember."""

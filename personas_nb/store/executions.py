@@ -1,0 +1,239 @@
+"""Executions: queueing, claiming, ending; every update carries the claim's token.
+
+A worker that lost its claim (it was stopped, or is late) holds an old token, and its updates change nothing.
+Large texts (input, prompt, output, tool steps) live in ``execution_texts``, so that lists stay fast.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from personas_nb.entities.base import now, rfc3339
+from personas_nb.entities.execution import Execution
+from personas_nb.errors import Conflict, QueueFull
+from personas_nb.store.database import Store
+from personas_nb.store.table import Table, encoded
+
+TEXTS = {"input_data": "input", "output_data": "output", "tool_steps": "steps"}
+OPEN = ("queued", "running", "waiting")
+
+
+class ExecutionTable(Table[Execution]):
+    """The rows of ``executions`` with their texts."""
+
+    skipped = frozenset(TEXTS)
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, "executions", Execution)
+
+    def whole(self, execution_id: str) -> Execution | None:
+        """One execution with its input, output and tool steps."""
+        found = self.get(execution_id)
+        if found is None:
+            return None
+        texts = self.texts(execution_id)
+        return found.changed(
+            input_data=texts.get("input"),
+            output_data=texts.get("output"),
+            tool_steps=json.loads(texts["steps"]) if "steps" in texts else (),
+        )
+
+    def texts(self, execution_id: str) -> dict[str, str]:
+        """All texts of an execution by kind: input, prompt, output, steps."""
+        with self.store.read() as db:
+            rows = db.execute(
+                "select kind, content from execution_texts where execution_id = ?", [execution_id]
+            )
+            return {row["kind"]: row["content"] for row in rows}
+
+    def enqueue(self, execution: Execution, *, queue_limit: int) -> Execution:
+        """Write a queued run with its input; raises ``QueueFull`` where the persona has too many."""
+        with self.store.write() as db:
+            queued = db.execute(
+                "select count(*) from executions where persona_id = ? and status = 'queued'",
+                [execution.persona_id],
+            ).fetchone()[0]
+            if queued >= queue_limit:
+                raise QueueFull(
+                    f"{execution.persona_name} already has {queued} runs in its queue, as many as it may.",
+                    hint="Wait for some, or cancel them with `%persona runs cancel ID`.",
+                )
+            self.insert(execution)
+            if execution.input_data is not None:
+                put_text(db, execution.id, "input", execution.input_data)
+        return execution
+
+    def claim_next(self, db: sqlite3.Connection, worker_id: str) -> tuple[str, int] | None:
+        """Take the oldest run that this worker queued and whose persona has a free slot: its id and new token."""
+        row = db.execute(
+            "update executions set status = 'running', claim_token = claim_token + 1, started_at = ? "
+            "where id = ("
+            " select e.id from executions e join personas p on p.id = e.persona_id"
+            " where e.status = 'queued' and e.worker_id = ? and p.max_concurrent > ("
+            "  select count(*) from executions r where r.persona_id = e.persona_id and r.status = 'running')"
+            " order by e.created_at, e.rowid limit 1) "
+            "returning id, claim_token",
+            [rfc3339(now()), worker_id],
+        ).fetchone()
+        return (row["id"], int(row["claim_token"])) if row else None
+
+    def change(self, db: sqlite3.Connection, execution_id: str, token: int, **fields: Any) -> None:
+        """Change a claimed run; raises ``Conflict`` when the claim was lost. Texts go to their own table."""
+        for name in [name for name in fields if name in TEXTS]:
+            value = fields.pop(name)
+            if value is not None:
+                put_text(db, execution_id, TEXTS[name], value if isinstance(value, str) else encoded(value))
+        fields.setdefault("claim_token", token)
+        assignments = ", ".join(f"{name} = ?" for name in fields)
+        changed = db.execute(
+            f"update executions set {assignments} where id = ? and claim_token = ? "
+            "and status in ('running', 'waiting')",
+            [*(encoded(value) for value in fields.values()), execution_id, token],
+        ).rowcount
+        if changed == 0:
+            raise Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
+
+    def ask_cancel(self, execution_id: str) -> str | None:
+        """Cancel a queued run at once, ask a running one to end; the status that it had."""
+        with self.store.write() as db:
+            row = db.execute("select status from executions where id = ?", [execution_id]).fetchone()
+            if row is None:
+                return None
+            if row["status"] in ("queued", "waiting"):
+                db.execute(
+                    "update executions set status = 'cancelled', error_kind = 'cancelled', completed_at = ?, "
+                    "error = 'Cancelled before it ran.', claim_token = claim_token + 1 where id = ?",
+                    [rfc3339(now()), execution_id],
+                )
+            elif row["status"] == "running":
+                db.execute("update executions set cancel_requested = 1 where id = ?", [execution_id])
+            return str(row["status"])
+
+    def cancel_requests(self, worker_id: str) -> list[str]:
+        """The runs of a worker that somebody asked to end."""
+        with self.store.read() as db:
+            rows = db.execute(
+                "select id from executions where worker_id = ? and status = 'running' and cancel_requested = 1",
+                [worker_id],
+            )
+            return [row["id"] for row in rows]
+
+    def finished_among(self, ids: Sequence[str]) -> list[str]:
+        """Which of these runs have ended."""
+        marks = ", ".join("?" * len(ids))
+        ended = "'completed', 'incomplete', 'failed', 'cancelled'"
+        with self.store.read() as db:
+            rows = db.execute(
+                f"select id from executions where id in ({marks}) and status in ({ended})", list(ids)
+            )
+            return [row["id"] for row in rows]
+
+    def workers_with_open_runs(self) -> list[tuple[str, str]]:
+        """Id and lock path of every worker that has queued or running executions."""
+        with self.store.read() as db:
+            rows = db.execute(
+                "select distinct w.id, w.lock_path from executions e join workers w on w.id = e.worker_id "
+                "where e.status in ('queued', 'running')"
+            ).fetchall()
+        return [(row["id"], row["lock_path"]) for row in rows]
+
+    def fail_orphans(self, worker_id: str) -> list[str]:
+        """Fail the runs of a worker that died; what they had until then is kept. Their ids."""
+        with self.store.write() as db:
+            rows = db.execute(
+                "select id, status from executions where worker_id = ? and status in ('queued', 'running')",
+                [worker_id],
+            ).fetchall()
+            for row in rows:
+                started = row["status"] == "running"
+                text = "".join(_text_so_far(db, row["id"]))
+                if started and text:
+                    put_text(db, row["id"], "output", text)
+                if started:
+                    put_text(db, row["id"], "steps", encoded(_steps_so_far(db, row["id"])))
+                db.execute(
+                    "update executions set status = 'failed', error_kind = 'interrupted', error = ?, "
+                    "completed_at = ?, claim_token = claim_token + 1, "
+                    "duration_ms = cast((julianday(?) - julianday(started_at)) * 86400000 as integer) "
+                    "where id = ?",
+                    [
+                        "Its process ended in the middle of the run; what it had until then is kept."
+                        if started
+                        else "Its process ended before the run began.",
+                        rfc3339(now()),
+                        _last_seen(db, row["id"]) or rfc3339(now()),
+                        row["id"],
+                    ],
+                )
+            db.execute(
+                "update workers set stopped_at = coalesce(stopped_at, ?) where id = ?",
+                [rfc3339(now()), worker_id],
+            )
+        return [row["id"] for row in rows]
+
+
+class RunEventTable:
+    """What happened in a run, in order; appended in batches, guarded by the claim's token."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def append(
+        self,
+        db: sqlite3.Connection,
+        execution_id: str,
+        token: int,
+        rows: Sequence[tuple[int, str, str, str]],
+    ) -> None:
+        """Append ``(seq, at, type, payload)`` rows; raises ``Conflict`` when the claim was lost."""
+        holds = db.execute(
+            "select 1 from executions where id = ? and claim_token = ? and status = 'running'",
+            [execution_id, token],
+        ).fetchone()
+        if holds is None:
+            raise Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
+        db.executemany(
+            "insert into run_events (execution_id, seq, at, type, payload) values (?, ?, ?, ?, ?)",
+            [(execution_id, *row) for row in rows],
+        )
+
+    def since(self, execution_id: str, seq: int = -1) -> list[tuple[int, str, str]]:
+        """``(seq, at, payload)`` of the events after ``seq``."""
+        with self.store.read() as db:
+            rows = db.execute(
+                "select seq, at, payload from run_events where execution_id = ? and seq > ? order by seq",
+                [execution_id, seq],
+            ).fetchall()
+        return [(row["seq"], row["at"], row["payload"]) for row in rows]
+
+
+def put_text(db: sqlite3.Connection, execution_id: str, kind: str, content: str) -> None:
+    """Write or replace one of an execution's large texts."""
+    db.execute(
+        "insert into execution_texts (execution_id, kind, content) values (?, ?, ?) "
+        "on conflict (execution_id, kind) do update set content = excluded.content",
+        [execution_id, kind, content],
+    )
+
+
+def _text_so_far(db: sqlite3.Connection, execution_id: str) -> list[str]:
+    rows = db.execute(
+        "select payload from run_events where execution_id = ? and type = 'text' order by seq", [execution_id]
+    )
+    return [json.loads(row["payload"])["text"] for row in rows]
+
+
+def _steps_so_far(db: sqlite3.Connection, execution_id: str) -> list[Any]:
+    rows = db.execute(
+        "select payload from run_events where execution_id = ? and type = 'tool_finished' order by seq",
+        [execution_id],
+    )
+    return [json.loads(row["payload"])["step"] for row in rows]
+
+
+def _last_seen(db: sqlite3.Connection, execution_id: str) -> str | None:
+    row = db.execute("select max(at) from run_events where execution_id = ?", [execution_id]).fetchone()
+    return str(row[0]) if row and row[0] else None

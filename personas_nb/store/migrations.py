@@ -1,0 +1,350 @@
+"""The schema, as an append-only list of migrations.
+
+The identity of a migration is its function's name: never rename or change one that was released, append
+another, and its name to ``schema.NAMES``. Times are RFC 3339 text in UTC, booleans 0 or 1, structures JSON.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database, Migrations
+from sqlite_utils.db import ForeignKey
+
+from personas_nb.store.catalog import CONNECTORS, TOOLS
+from personas_nb.store.schema import NAMES
+
+MIGRATIONS = Migrations("personas_nb")
+
+
+def apply(connection: sqlite3.Connection, *, stop_before: str | None = None) -> None:
+    """Bring a file to today's schema; each migration is one transaction."""
+    MIGRATIONS.apply(Database(connection, execute_plugins=False), stop_before=stop_before)
+
+
+def _table(
+    db: Database,
+    name: str,
+    columns: dict[str, Any],
+    *,
+    not_null: str = "",
+    owner: dict[str, str] | None = None,
+    pk: str | tuple[str, ...] = "id",
+) -> None:
+    """A STRICT table; ``owner`` maps a column to the table whose row takes this one along when it goes."""
+    db.create_table(
+        name,
+        columns,
+        pk=pk,
+        strict=True,
+        not_null=[*(["id"] if pk == "id" else []), *not_null.split()],
+        foreign_keys=[
+            ForeignKey(name, column, other, "id", on_delete="CASCADE")
+            for column, other in (owner or {}).items()
+        ],
+    )
+
+
+def _text(names: str) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), str)
+
+
+@MIGRATIONS()
+def m001_initial(db: Database) -> None:
+    """Everything that design, run, review and costs need, and what triggers, tools and the vault will."""
+    _personas(db)
+    _catalog(db)
+    _executions(db)
+    _outcomes(db)
+    _events(db)
+    _reliability(db)
+
+
+def _personas(db: Database) -> None:
+    _table(
+        db,
+        "persona_groups",
+        {**_text("id name color created_at"), "sort_order": int, "collapsed": int},
+        not_null="name created_at",
+    )
+    _table(
+        db,
+        "personas",
+        {
+            **_text(
+                "id project_id slug name description system_prompt structured_prompt icon color archived_at"
+            ),
+            **_text(
+                "permissions model_profile notification_channels last_design_result design_context group_id"
+            ),
+            **_text("created_at updated_at"),
+            "enabled": int,
+            "max_concurrent": int,
+            "timeout_ms": int,
+            "max_budget_usd": float,
+            "max_turns": int,
+            "uses_memories": int,
+            "version": int,
+        },
+        not_null="project_id slug name enabled max_concurrent version created_at updated_at",
+    )
+    db.table("personas").create_index(["project_id", "slug"], unique=True)
+    _table(
+        db,
+        "prompt_versions",
+        {
+            **_text("id persona_id system_prompt structured_prompt change_summary author tag created_at"),
+            "version": int,
+        },
+        not_null="persona_id version created_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("prompt_versions").create_index(["persona_id", "version"], unique=True)
+    _table(
+        db,
+        "design_sessions",
+        {
+            **_text(
+                "id instruction name persona_id provider model state turns context error created_at updated_at"
+            ),
+            "revision": int,
+        },
+        not_null="instruction state revision created_at",
+    )
+    _table(
+        db,
+        "memories",
+        {
+            **_text("id persona_id title content category tags source_execution_id created_at updated_at"),
+            "importance": int,
+            "pinned": int,
+        },
+        not_null="persona_id title importance created_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("memories").create_index(["persona_id"])
+
+
+def _catalog(db: Database) -> None:
+    _table(
+        db,
+        "tools",
+        {
+            **_text("id name category description script_path input_schema requires_credential_type effect"),
+            **_text("created_at"),
+            "is_builtin": int,
+        },
+        not_null="name effect created_at",
+    )
+    db.table("tools").create_index(["name"], unique=True)
+    _table(
+        db,
+        "tool_assignments",
+        {**_text("id persona_id tool_name created_at"), "needs_approval": int},
+        not_null="persona_id tool_name created_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("tool_assignments").create_index(["persona_id", "tool_name"], unique=True)
+    _table(
+        db,
+        "connectors",
+        {
+            **_text("id name label description fields tools setup_instructions healthcheck created_at"),
+            "is_builtin": int,
+        },
+        not_null="name created_at",
+    )
+    db.table("connectors").create_index(["name"], unique=True)
+    # sealed: ciphertext by field; key_id: the key that all of them are sealed with
+    _table(
+        db,
+        "credentials",
+        _text("id name connector plain sealed key_id created_at updated_at"),
+        not_null="name connector created_at",
+    )
+    db.table("credentials").create_index(["name"], unique=True)
+
+
+def _executions(db: Database) -> None:
+    # claim_token: grows with every claim; whoever holds an older one may not write
+    # worker_id: who queued the run, later who claimed it; NULL for a fire that any worker may claim
+    _table(
+        db,
+        "executions",
+        {
+            **_text("id persona_id persona_name status error error_kind outcome provider engine model_used"),
+            **_text("execution_flows warnings claude_session_id log_file_path retry_of trigger_id event_id"),
+            **_text("requested_provider files worker_id created_at started_at completed_at"),
+            "persona_version": int,
+            "input_tokens": int,
+            "output_tokens": int,
+            "cache_read_tokens": int,
+            "cache_write_tokens": int,
+            "cost_usd": float,
+            "num_turns": int,
+            "duration_ms": int,
+            "rehearsal": int,
+            "max_budget_usd": float,
+            "max_turns": int,
+            "timeout_ms": int,
+            "claim_token": int,
+            "cancel_requested": int,
+            "tool_calls": int,
+        },
+        not_null="persona_id status claim_token created_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("executions").create_index(["persona_id", "created_at"])
+    db.table("executions").create_index(["created_at"])
+    db.execute(
+        "create index idx_executions_open on executions (status, persona_id, created_at) "
+        "where status in ('queued', 'running', 'waiting')"
+    )
+    # kind: input, prompt, output or steps; apart from the rows, so that lists stay fast
+    _table(
+        db,
+        "execution_texts",
+        _text("execution_id kind content"),
+        not_null="execution_id kind content",
+        owner={"execution_id": "executions"},
+        pk=("execution_id", "kind"),
+    )
+    _table(
+        db,
+        "run_events",
+        {"execution_id": str, "seq": int, "at": str, "type": str, "payload": str},
+        not_null="execution_id seq at type payload",
+        owner={"execution_id": "executions"},
+        pk=("execution_id", "seq"),
+    )
+
+
+def _outcomes(db: Database) -> None:
+    _table(
+        db,
+        "messages",
+        {
+            **_text("id persona_id execution_id title content content_type priority read_at created_at"),
+            "rehearsal": int,
+        },
+        not_null="persona_id created_at",
+        owner={"persona_id": "personas"},
+    )
+    _table(
+        db,
+        "message_deliveries",
+        {**_text("id message_id channel status error created_at updated_at"), "attempts": int},
+        not_null="message_id channel status created_at",
+        owner={"message_id": "messages"},
+    )
+    _table(
+        db,
+        "reviews",
+        {
+            **_text("id persona_id execution_id title description severity suggested_actions status note"),
+            **_text("created_at decided_at"),
+            "rehearsal": int,
+        },
+        not_null="persona_id status created_at",
+        owner={"persona_id": "personas"},
+    )
+    _table(
+        db,
+        "healing_issues",
+        _text("id persona_id execution_id category title remedy status note created_at resolved_at"),
+        not_null="persona_id category status created_at",
+        owner={"persona_id": "personas"},
+    )
+    for name in ("messages", "reviews", "healing_issues"):
+        db.table(name).create_index(["persona_id", "created_at"])
+        db.table(name).create_index(["execution_id"])
+
+
+def _events(db: Database) -> None:
+    _table(
+        db,
+        "events",
+        {
+            **_text(
+                "id event_type source_type source target_persona_id data execution_id status reason created_at"
+            ),
+            "depth": int,
+            "rehearsal": int,
+        },
+        not_null="event_type source_type status created_at",
+    )
+    db.table("events").create_index(["created_at"])
+    db.table("events").create_index(["execution_id"])
+    _table(
+        db,
+        "subscriptions",
+        {**_text("id persona_id event_type source_filter created_at"), "enabled": int},
+        not_null="persona_id event_type created_at",
+        owner={"persona_id": "personas"},
+    )
+    _table(
+        db,
+        "event_deliveries",
+        {**_text("id event_id subscription_id execution_id status reason created_at"), "attempts": int},
+        not_null="event_id subscription_id status created_at",
+        owner={"event_id": "events"},
+    )
+    db.table("event_deliveries").create_index(["event_id", "subscription_id"], unique=True)
+    _table(
+        db,
+        "triggers",
+        {
+            **_text("id persona_id trigger_type config description origin last_triggered_at next_trigger_at"),
+            **_text("created_at updated_at"),
+            "enabled": int,
+        },
+        not_null="persona_id trigger_type config created_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("triggers").create_index(["next_trigger_at"])
+
+
+def _reliability(db: Database) -> None:
+    _table(
+        db,
+        "workers",
+        {**_text("id host lock_path started_at heartbeat_at stopped_at"), "pid": int},
+        not_null="host lock_path started_at",
+    )
+    # an intent is committed before a side effect, so that a crash after it says “may have happened”
+    _table(
+        db,
+        "intents",
+        _text("id execution_id tool arguments_hash status created_at settled_at"),
+        not_null="status created_at",
+    )
+    _table(
+        db,
+        "leases",
+        {"id": str, "worker_id": str, "epoch": int, "expires_at": str},
+        not_null="worker_id epoch expires_at",
+    )
+
+
+@MIGRATIONS()
+def m002_catalog(db: Database) -> None:
+    """The seven built-in tools and the connectors that are shipped."""
+    connection = db.conn
+    for name, rows in (("tools", TOOLS), ("connectors", CONNECTORS)):
+        for row in rows:
+            names, marks = ", ".join(row), ", ".join("?" * len(row))
+            connection.execute(f"insert into {name} ({names}) values ({marks})", list(row.values()))
+
+
+@MIGRATIONS()
+def m003_search(db: Database) -> None:
+    """Full-text search over the tools and connectors, kept current by triggers of the database."""
+    tokenize = "porter unicode61 remove_diacritics 2"
+    db.table("tools").enable_fts(["name", "category", "description"], create_triggers=True, tokenize=tokenize)
+    db.table("connectors").enable_fts(
+        ["name", "label", "description"], create_triggers=True, tokenize=tokenize
+    )
+
+
+assert [migration.name for migration in MIGRATIONS._migrations] == NAMES

@@ -1,0 +1,255 @@
+"""The Studio: one home, and every room of the house wired to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from personas_nb.design.designer import Designer
+    from personas_nb.design.sessions import DesignSession, Sessions
+    from personas_nb.engine.dispatch import Dispatcher
+    from personas_nb.engine.executions import Executions, RunHandle
+    from personas_nb.engine.models import ModelClients
+    from personas_nb.engine.reviews import Reviews
+    from personas_nb.entities.execution import Execution
+    from personas_nb.entities.persona import Persona
+    from personas_nb.metrics.metrics import Metrics
+    from personas_nb.notify import Messages
+    from personas_nb.personas.groups import Groups
+    from personas_nb.personas.memories import Memories
+    from personas_nb.personas.personas import Personas
+    from personas_nb.personas.versions import Versions
+    from personas_nb.settings import Settings
+    from personas_nb.store.database import Store
+    from personas_nb.tools.catalog import Tools
+    from personas_nb.vault.credentials import Credentials
+    from personas_nb.vault.keys import KeyRing
+    from personas_nb.worker import Worker
+
+
+class Studio:
+    """Everything in one home: personas, runs, reviews, costs. Making one does no I/O.
+
+    ``home`` is a folder (default: ``PERSONAS_HOME``, else the user's data folder). Its attributes are the rooms
+    themselves: ``personas``, ``executions``, ``reviews``, ``memories``, ``messages``, ``tools``, ``versions``,
+    ``sessions``, ``metrics``, …
+
+        with Studio() as studio:
+            studio.personas.create(name="Echo", system_prompt="Repeat the input.")
+            print(studio.run("echo", "hello").output_data)
+    """
+
+    def __init__(self, home: str | Path | None = None) -> None:
+        self._home = home
+        self._lent: Worker | None = None
+
+    @cached_property
+    def home(self) -> Path:
+        """The folder that holds everything."""
+        from personas_nb.settings import default_home
+
+        return Path(self._home).expanduser().absolute() if self._home is not None else default_home()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Defaults, ``personas.toml`` of the home, and ``PERSONAS_*`` on top."""
+        from personas_nb.settings import load_settings
+
+        return load_settings(self.home)
+
+    @cached_property
+    def store(self) -> Store:
+        """The database of the home."""
+        from personas_nb.store.database import Store
+
+        return Store(self.home)
+
+    @cached_property
+    def worker(self) -> Worker:
+        """The background thread of this process and home; started at the first use."""
+        from personas_nb.worker import lend
+
+        self._lent = lend(self.store)
+        return self._lent
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        """Where the key of the vault is kept."""
+        from personas_nb.vault.keys import KeyRing
+
+        return KeyRing()
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """Stored secrets."""
+        from personas_nb.vault.credentials import Credentials
+
+        return Credentials(self.store, self.keys)
+
+    @cached_property
+    def personas(self) -> Personas:
+        """The personas: create, get, list, update, archive, purge."""
+        from personas_nb.personas.personas import Personas
+
+        return Personas(self.store, self.credentials)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Folders of personas."""
+        return self.personas.groups
+
+    @cached_property
+    def versions(self) -> Versions:
+        """The history of prompts: list, diff, rollback, tag."""
+        from personas_nb.personas.versions import Versions
+
+        return Versions(self.store, self.personas)
+
+    @cached_property
+    def memories(self) -> Memories:
+        """What personas remember."""
+        from personas_nb.personas.memories import Memories
+
+        return Memories(self.store, self.personas)
+
+    @cached_property
+    def tools(self) -> Tools:
+        """The catalog of tools, and who has which."""
+        from personas_nb.tools.catalog import Tools
+
+        return Tools(self.store)
+
+    @cached_property
+    def messages(self) -> Messages:
+        """What personas told the user."""
+        from personas_nb.notify import Messages
+
+        return Messages(self.store)
+
+    @cached_property
+    def reviews(self) -> Reviews:
+        """Decisions asked of a person: list, approve, reject."""
+        from personas_nb.engine.reviews import Reviews
+
+        return Reviews(self.store)
+
+    @cached_property
+    def executions(self) -> Executions:
+        """Runs: get, list, cancel, follow."""
+        from personas_nb.engine.executions import Executions
+
+        return Executions(self.store, self.personas, self.settings, lambda: self.dispatcher)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        """Starts what this process queued; one for all studios that share the worker."""
+        from personas_nb.engine.dispatch import Dispatcher
+        from personas_nb.engine.runner import Rooms
+
+        rooms = Rooms(self.settings, self.personas, self.memories, self.tools, self.credentials)
+        return self.worker.service("dispatcher", lambda: Dispatcher(self.worker, rooms))
+
+    @cached_property
+    def clients(self) -> ModelClients:
+        """Connections to model servers, for designing."""
+        return self.dispatcher.runner.clients
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Design sessions: list, get, discard."""
+        from personas_nb.design.sessions import Sessions
+
+        return Sessions(
+            self.store,
+            designer_for=self._designer,
+            personas=self.personas,
+            tools=self.tools,
+            settings=self.settings,
+            run=lambda coroutine: self.worker.run(coroutine),
+        )
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What runs did and cost, as DataFrames."""
+        from personas_nb.metrics.metrics import Metrics
+
+        return Metrics(self.store, self.personas)
+
+    def design(
+        self,
+        instruction: str,
+        name: str | None = None,
+        provider: str | None = None,
+        context: str | Path | Iterable[str | Path] = (),
+    ) -> DesignSession:
+        """Design a persona from a sentence; the session has ``result``, or ``question``."""
+        return self.sessions.open(instruction, name=name, provider=provider, context=context)
+
+    def run(
+        self,
+        persona: Persona | str,
+        input: str | Mapping[str, Any] | Sequence[Any] | None = None,  # noqa: A002 - the contract's name
+        files: Sequence[str | Path] = (),
+        **limits: Any,
+    ) -> Execution:
+        """Run a persona and wait: finished, or waiting for a decision. An interrupt cancels and raises ``Cancelled``.
+
+        ``limits``: ``provider``, ``max_budget_usd``, ``max_turns``, ``timeout_ms``. A run that fails does not
+        raise: look at ``status`` and ``error``.
+        """
+        return self.start(persona, input, files, **limits).wait()
+
+    async def arun(
+        self,
+        persona: Persona | str,
+        input: str | Mapping[str, Any] | Sequence[Any] | None = None,  # noqa: A002 - the contract's name
+        files: Sequence[str | Path] = (),
+        **limits: Any,
+    ) -> Execution:
+        """``run`` for a cell that awaits it."""
+        return await self.start(persona, input, files, **limits).wait_async()
+
+    def start(
+        self,
+        persona: Persona | str,
+        input: str | Mapping[str, Any] | Sequence[Any] | None = None,  # noqa: A002 - the contract's name
+        files: Sequence[str | Path] = (),
+        **limits: Any,
+    ) -> RunHandle:
+        """Start a run in the background; the handle has ``id``, ``wait``, ``cancel``, ``events``."""
+        return self.executions.start(persona, input, files, **limits)
+
+    def health(self) -> list[dict[str, Any]]:
+        """The parts, each healthy, degraded or unhealthy, with ``latency_ms``."""
+        from personas_nb.health import check
+
+        return check(self.store, self.settings, self.keys)
+
+    def close(self) -> None:
+        """Stop what this studio started; the last studio of a process and home stops the worker."""
+        from personas_nb.worker import give_back
+
+        if self._lent is not None:
+            give_back(self._lent)
+            self._lent = None
+        for room in [name for name in self.__dict__ if name not in ("_home", "_lent")]:
+            if room == "store":
+                self.store.close()
+            self.__dict__.pop(room)
+
+    def _designer(self, provider: str | None) -> Designer:
+        from personas_nb.design.designers import designer_for
+
+        return designer_for(provider, settings=self.settings, store=self.store, clients=lambda: self.clients)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,215 @@
+"""The one door that every tool call of every engine passes.
+
+In order: is it assigned, do its arguments fit, what is it in a rehearsal, how long may it take; and on the way
+back: text, redaction, a cut. Redaction comes before the cut, which might leave half a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from personas_nb.entities.base import now
+from personas_nb.entities.tool import ToolCallStep, ToolDefinition
+from personas_nb.errors import PersonaError, ToolDenied, ToolError, ToolTimeout, did_you_mean
+from personas_nb.settings import Settings
+from personas_nb.tools.arguments import check_arguments
+from personas_nb.tools.builtin import BUILTIN, Implementation, Place, in_rehearsal
+from personas_nb.tools.scratch import Scratch
+
+ERROR_LIMIT_CHARS = 1000
+
+
+class _Outcome(NamedTuple):
+    output: str = ""
+    error: str | None = None
+    performed: bool = False
+
+
+class Gateway:
+    """The assigned tools of one execution.
+
+    ``workspace`` is the folder that file tools are kept in; ``redact`` takes secrets out of a text. In a
+    ``rehearsal`` tools of effect ``none`` are performed, ``local`` ones too but in a scratch copy of the
+    workspace, and ``outside`` ones are described. ``implementations`` has what runs behind each ``script_path``.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[ToolDefinition],
+        *,
+        workspace: Path,
+        settings: Settings,
+        redact: Callable[[str], str] = str,
+        rehearsal: bool = False,
+        implementations: Mapping[str, Implementation] = BUILTIN,
+    ) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self._workspace = workspace
+        self._settings = settings
+        self._redact = redact
+        self._rehearsal = rehearsal
+        self._implementations = implementations
+        self._scratch: Scratch | None = None
+        self._filled: asyncio.Future[None] | None = None
+
+    @property
+    def definitions(self) -> tuple[ToolDefinition, ...]:
+        """The tools that may be called."""
+        return tuple(self._tools.values())
+
+    async def call(self, name: str, arguments: dict[str, Any], *, call_id: str = "") -> ToolCallStep:
+        """Call a tool and return the record of it; whatever the tool does wrong is ``step.error``, a sentence.
+
+        Input, output and error are redacted, and cut, with a mark, at ``settings.tool_output_limit_chars``.
+        ``performed`` is False where nothing was done: described in a rehearsal, or refused. Raises only
+        CancelledError; a synchronous tool that has begun then still ends by itself.
+        """
+        started_at, begun = now(), time.monotonic()
+        shown = self._recorded(arguments)
+        outcome = await self._outcome(name, arguments, shown)
+        return ToolCallStep(
+            tool=name,
+            call_id=call_id,
+            input=shown if isinstance(shown, dict) else {"arguments": shown},
+            output=self._cut(outcome.output),
+            duration_ms=round((time.monotonic() - begun) * 1000),
+            error=None if outcome.error is None else self._cut(outcome.error, ERROR_LIMIT_CHARS),
+            performed=outcome.performed,
+            started_at=started_at,
+        )
+
+    def close(self) -> None:
+        """Remove the scratch copy, if there is one."""
+        if self._scratch is not None:
+            self._scratch.close()
+
+    async def _outcome(self, name: str, arguments: dict[str, Any], shown: Any) -> _Outcome:
+        try:
+            tool = self._assigned(name)
+            check_arguments(tool, arguments)
+            if self._rehearsal and tool.effect == "outside":
+                return _Outcome(in_rehearsal(name, shown))
+            perform = self._implementation(tool)
+        except PersonaError as error:
+            return _Outcome(error=str(error))
+        return await self._performed(tool, perform, arguments)
+
+    def _assigned(self, name: str) -> ToolDefinition:
+        if name in self._tools:
+            return self._tools[name]
+        assigned = f"Assigned are {', '.join(self._tools)}." if self._tools else "It has no tools."
+        raise ToolDenied(
+            f"The tool “{name}” is not assigned to this persona.",
+            hint=f"{did_you_mean(name, self._tools)} {assigned}".strip(),
+        )
+
+    def _implementation(self, tool: ToolDefinition) -> Implementation:
+        try:
+            return self._implementations[tool.script_path]
+        except KeyError:
+            raise ToolDenied(
+                f"The tool “{tool.name}” is in the catalog, but nothing here can run it.",
+                hint="Go on without it, and say so.",
+            ) from None
+
+    async def _performed(
+        self, tool: ToolDefinition, perform: Implementation, arguments: dict[str, Any]
+    ) -> _Outcome:
+        limit_seconds = self._settings.tool_timeout_ms / 1000
+        clock = asyncio.timeout(limit_seconds)
+        try:
+            place = await self._place(tool)
+            async with clock:
+                # A cancel that was asked for meanwhile takes effect here: from the next line on, things happen.
+                await asyncio.sleep(0)
+                if iscoroutinefunction(perform):
+                    output = _as_text(await perform(place, arguments))
+                else:
+                    output = await asyncio.to_thread(_in_thread, perform, place, arguments)
+        except Exception as error:  # a tool is anybody's code: whatever it raises is an answer to the model
+            late = _late(tool, limit_seconds) if clock.expired() else error
+            return _Outcome(error=self._noted(tool, _sentence(tool, late)), performed=True)
+        return _Outcome(self._noted(tool, output), performed=True)
+
+    async def _place(self, tool: ToolDefinition) -> Place:
+        if not self._rehearsal:
+            return Place(self._workspace, self._settings)
+        if self._scratch is None and tool.effect == "local":
+            self._scratch = Scratch(self._workspace, file_limit_bytes=self._settings.file_limit_bytes)
+            self._filled = asyncio.ensure_future(asyncio.to_thread(self._scratch.fill))
+        if self._scratch is None or self._filled is None:
+            return Place(self._workspace, self._settings)
+        # Shielded: a cancelled call must not leave half a copy to the others.
+        await asyncio.shield(self._filled)
+        return Place(self._scratch.folder, self._settings)
+
+    def _noted(self, tool: ToolDefinition, text: str) -> str:
+        """In a rehearsal, what the text does not say by itself: where it happened, and what was missing there."""
+        if not self._rehearsal or self._scratch is None:
+            return text
+        prefix = "Rehearsal, in a scratch copy of the workspace: " if tool.effect == "local" else ""
+        return "\n".join(filter(None, (self._scratch.note, prefix + text)))
+
+    def _recorded(self, value: Any) -> Any:
+        """The arguments as they may be stored: redacted, cut, and fit for UTF-8."""
+        if isinstance(value, dict):
+            return {self._cut(str(key)): self._recorded(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._recorded(item) for item in value]
+        if value is None or isinstance(value, bool):
+            return value
+        text = str(value)
+        # A secret may consist of digits, and come as a number.
+        return value if not isinstance(value, str) and self._redact(text) == text else self._cut(text)
+
+    def _cut(self, text: str, limit_chars: int | None = None) -> str:
+        limit_chars = limit_chars or self._settings.tool_output_limit_chars
+        text = self._redact(text).encode("utf-8", "replace").decode()
+        if len(text) <= limit_chars:
+            return text
+        return f"{text[:limit_chars]}\n… cut: {limit_chars} of {len(text)} characters"
+
+
+def _in_thread(perform: Implementation, place: Place, arguments: dict[str, Any]) -> str:
+    try:
+        return _as_text(perform(place, arguments))
+    except Exception:
+        raise
+    except BaseException as error:  # SystemExit would end the event loop, and everybody's runs with it
+        raise ToolError(f"The tool tried to end the program ({type(error).__name__}).") from None
+
+
+def _as_text(result: Any) -> str:
+    """What a tool returned as text: JSON unless it is text already."""
+    if isinstance(result, str):
+        return result
+    if isinstance(result, bytes | bytearray):
+        try:
+            return result.decode()
+        except UnicodeDecodeError:
+            return f"({len(result):,} bytes that are not UTF-8 text; not shown)"
+    from pydantic_core import to_json
+
+    return to_json(result, fallback=repr, inf_nan_mode="strings", bytes_mode="base64").decode()
+
+
+def _late(tool: ToolDefinition, limit_seconds: float) -> ToolTimeout:
+    hint = "Ask for less at once, or raise the setting tool_timeout_ms."
+    if tool.effect != "none":
+        hint = "It may still take effect: look before you call it again."
+    return ToolTimeout(f"{tool.name} took longer than {limit_seconds:g} s.", hint=hint)
+
+
+def _sentence(tool: ToolDefinition, error: BaseException) -> str:
+    if isinstance(error, PersonaError):
+        return str(error)
+    try:
+        reason = " ".join(str(error).split())
+    except Exception:  # an exception of anybody's may fail even at this
+        reason = ""
+    return f"{tool.name} failed with {type(error).__name__}{f': {reason}' if reason else ''}."

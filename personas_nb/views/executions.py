@@ -1,0 +1,336 @@
+"""Runs: the card of one, the list of many, every moment of one, and what one would be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from personas_nb.entities.event import Event
+from personas_nb.entities.execution import Execution
+from personas_nb.entities.memory import Memory
+from personas_nb.entities.message import Message
+from personas_nb.entities.review import Review
+from personas_nb.entities.run_event import RunEvent
+from personas_nb.entities.tool import ToolCallStep, ToolDefinition
+from personas_nb.views import marks
+from personas_nb.views.marks import Cell, Code, Number, one_line, plural, short_id
+from personas_nb.views.page import REHEARSED, Page, Step, listing, named
+from personas_nb.views.view import View
+
+CALLS_SHOWN = 30
+CALL_CHARS = 2_000
+
+# What helps against each way a run can end; the model's own sentence comes before it.
+_REMEDIES: dict[str, tuple[Step, ...]] = {
+    "rate_limit": ("The provider takes no more requests for now; run it again in a few minutes.",),
+    "overloaded": ("The provider is overloaded; run it again in a few minutes.",),
+    "credential": (("%persona credentials list", "is the provider's key there, and does it still work?"),),
+    "budget": ("Run it again with a higher --max-budget-usd, or give the persona a higher max_budget_usd.",),
+    "turns": ("Run it again with more --max-turns, or ask for less at once.",),
+    "tokens": ("It met the token limit that stands where the price is unknown (unknown_price_token_limit).",),
+    "timeout": ("Run it again with a longer --timeout, such as 10m.",),
+    "connection": (("%persona health", "does the model's server answer?"),),
+    "not_found": (("%persona show {name}", "is its model spelled as the provider spells it?"),),
+    "interrupted": ("Its process ended in the middle; what it did until then is kept. It is not run again by itself.",),
+    "cancelled": ("What it had until then is kept.",),
+}
+
+
+def execution_card(
+    execution: Execution,
+    *,
+    messages: Sequence[Message] = (),
+    reviews: Sequence[Review] = (),
+    memories: Sequence[Memory] = (),
+    events: Sequence[Event] = (),
+    text: str | None = None,
+    tz: str = "UTC",
+) -> View:
+    """One run: what it answered, did, asked, kept and cost, and what to do next.
+
+    ``text`` stands in for ``output_data``, where the run's own text is known in full.
+    """
+    page = Page(
+        execution.persona_name or f"persona {short_id(execution.persona_id)}",
+        status=execution.status,
+        detail=_line_of(execution, tz),
+        rehearsal=execution.rehearsal,
+    )
+    if execution.rehearsal:
+        page.sentence(REHEARSED, faint=True)
+    if execution.error:
+        page.sentence(execution.error, status="cancelled" if execution.status == "cancelled" else "failed")
+    page.prose(text if text is not None else execution.output_data or "")
+    for warning in execution.warnings:
+        page.sentence(warning, status="warning")
+    _tools(page, execution)
+    _protocol_rows(page, messages, reviews, memories, events)
+    page.heading("What it took")
+    page.facts(_figures(execution))
+    return page.next(_next_steps(execution, reviews)).view(execution)
+
+
+def execution_list(executions: Sequence[Execution], *, tz: str = "UTC", title: str = "Runs") -> View:
+    """Runs as a table, in the order given."""
+    rows: list[list[Cell]] = [
+        [
+            Code(short_id(run.id)),
+            one_line(run.persona_name, 40),
+            marks.mark(run.status),
+            "REHEARSAL" if run.rehearsal else "",
+            marks.moment(run.created_at, tz),
+            Number(marks.duration(run.duration_ms)),
+            Number(marks.tokens(run.input_tokens + run.output_tokens, rehearsal=run.rehearsal)),
+            Number(marks.money(run.cost_usd, rehearsal=run.rehearsal)),
+            one_line(run.error or run.output_data or "", 60),
+        ]
+        for run in executions
+    ]
+    headers = ["run", "persona", "status", "", f"queued ({tz})", "took", "tokens", "cost", "result"]
+    steps: list[Step] = [("%%persona run NAME", "the rest of the cell is its input")]
+    if executions:
+        steps = [(f"%persona runs show {short_id(executions[0].id)}", "everything that happened in it")]
+    return listing(title, headers, rows, empty="Nothing has run yet.", steps=steps, value=list(executions))
+
+
+def execution_timeline(
+    execution: Execution, events: Iterable[RunEvent | tuple[datetime, RunEvent]], *, tz: str = "UTC"
+) -> View:
+    """Every moment of a run; successive pieces of text are one row."""
+    page = Page(
+        execution.persona_name or f"persona {short_id(execution.persona_id)}",
+        status=execution.status,
+        detail=_line_of(execution, tz),
+        rehearsal=execution.rehearsal,
+    )
+    if execution.error:
+        page.sentence(execution.error, status="failed")
+    if execution.input_data:
+        page.folded("Input", one_line(execution.input_data, 4000))
+    rows = list(_moments(events, tz))
+    page.table(("time", "what", ""), rows, heading="Moments", detail=plural(len(rows), "entry", "entries"))
+    if not rows:
+        page.sentence("Nothing has happened in it yet.")
+    _whole_calls(page, execution.tool_steps)
+    page.heading("What it took")
+    page.facts(_figures(execution))
+    return page.next(_next_steps(execution, ())).view(execution)
+
+
+def explain(prompt: str, tools: Sequence[ToolDefinition | str], limits: Mapping[str, object]) -> View:
+    """What a run would be told and may do; nothing was run."""
+    page = Page("What this run would be told", detail="Nothing was run, and nothing was sent.")
+    names = [tool if isinstance(tool, str) else tool.name for tool in tools]
+    page.facts(
+        [
+            ("tools", ", ".join(names) or "none"),
+            *((str(name).replace("_", " "), one_line(value)) for name, value in limits.items()),
+        ]
+    )
+    page.folded(f"Prompt ({len(prompt):,} characters)", prompt, fixed=True)
+    return page.view()
+
+
+def tool_rows(steps: Sequence[ToolCallStep]) -> list[list[Cell]]:
+    """Tool calls as table rows: name, what became of it, time, what went in, what came out."""
+    return [
+        [
+            Code(step.tool),
+            marks.mark("failed" if step.error else "done" if step.performed else "described"),
+            Number(marks.duration(step.duration_ms)),
+            one_line(json.dumps(step.input, ensure_ascii=False, default=str), 60) if step.input else "",
+            one_line(step.error or step.output, 70),
+        ]
+        for step in steps
+    ]
+
+
+def _whole_calls(page: Page, steps: Sequence[ToolCallStep]) -> None:
+    for number, step in enumerate(steps[:CALLS_SHOWN], 1):
+        given = json.dumps(step.input, ensure_ascii=False, indent=1, default=str)
+        got = f"error: {step.error}" if step.error else step.output
+        said = "".join(
+            f"{name}: {text[:CALL_CHARS]}{'… (cut)' if len(text) > CALL_CHARS else ''}\n"
+            for name, text in (("input", given), ("output", got))
+        )
+        page.folded(f"Call {number}: {step.tool}", said, fixed=True)
+
+
+def _line_of(run: Execution, tz: str) -> str:
+    model = " · ".join(part for part in (run.provider, run.model_used, run.engine) if part)
+    parts = [
+        f"run {short_id(run.id)}",
+        f"version {run.persona_version}" if run.persona_version else "",
+        model,
+        f"{marks.moment(run.started_at or run.created_at, tz)} {tz}",
+        marks.duration(run.duration_ms) if run.duration_ms is not None else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _tools(page: Page, run: Execution) -> None:
+    steps = run.tool_steps
+    failed = sum(step.error is not None for step in steps)
+    described = sum(not step.performed for step in steps)
+    detail = [plural(len(steps), "call")]
+    if failed:
+        detail.append(f"{failed:,} failed")
+    if described:
+        detail.append(f"{described:,} described, not performed")
+    page.table(
+        ("tool", "", "took", "input", "result"),
+        tool_rows(steps[:CALLS_SHOWN]),
+        heading="Tools",
+        detail=", ".join(detail),
+    )
+    if len(steps) > CALLS_SHOWN:
+        page.sentence(f"… and {plural(len(steps) - CALLS_SHOWN, 'more call')}: %persona runs show {short_id(run.id)}")
+
+
+def _protocol_rows(
+    page: Page,
+    messages: Sequence[Message],
+    reviews: Sequence[Review],
+    memories: Sequence[Memory],
+    events: Sequence[Event],
+) -> None:
+    for message in messages:
+        urgent = message.priority if message.priority != "normal" else ""
+        said = " · ".join(word for word in (message.content_type, urgent) if word)
+        page.heading(f"Message: {one_line(message.title)}" if message.title else "Message", said)
+        page.prose(message.content, open_chars=600)
+    for review in reviews:
+        review_block(page, review)
+    page.table(
+        ("", "memory", "importance"),
+        [[memory.category, one_line(f"{memory.title}: {memory.content}", 110), Number(f"{memory.importance}/10")]
+         for memory in memories],
+        heading="Remembered",
+    )  # fmt: skip
+    page.table(
+        ("event", "data"),
+        [[Code(event.event_type), one_line(json.dumps(event.data, ensure_ascii=False, default=str), 90)]
+         for event in events],
+        heading="Events emitted",
+    )  # fmt: skip
+
+
+def review_block(page: Page, review: Review) -> None:
+    """A decision that a person is asked for, with the verbs that decide it while it is open."""
+    page.heading(f"Decision: {one_line(review.title or 'untitled')}", f"{review.severity} · {short_id(review.id)}")
+    page.sentence(marks.mark(review.status).word, status=review.status)
+    page.prose(review.description, open_chars=600)
+    if review.suggested_actions:
+        page.sentence("It suggests: " + "; ".join(review.suggested_actions))
+    if review.status == "pending":
+        page.next(decide(review), heading="Decide")
+
+
+def decide(review: Review) -> list[Step]:
+    """The verbs that decide a review."""
+    return [
+        (f"%persona reviews approve {short_id(review.id)}", ""),
+        (f"%persona reviews reject {short_id(review.id)}", "a note may follow"),
+    ]
+
+
+def _figures(run: Execution) -> list[tuple[str, Cell | None]]:
+    def count(number: int) -> str:
+        return marks.tokens(number, rehearsal=run.rehearsal)
+
+    outcome = run.outcome or {}
+    summary = one_line(outcome.get("summary") or outcome.get("reason") or "", 300)
+    accomplished = {True: "accomplished", False: "not accomplished"}.get(outcome.get("accomplished"), "")  # type: ignore[arg-type]
+    return [
+        ("outcome", ": ".join(part for part in (accomplished, summary) if part)),
+        ("cost", marks.money(run.cost_usd, rehearsal=run.rehearsal)),
+        ("tokens in", count(run.input_tokens)),
+        ("tokens out", count(run.output_tokens)),
+        ("cache read", count(run.cache_read_tokens) if run.cache_read_tokens else None),
+        ("cache written", count(run.cache_write_tokens) if run.cache_write_tokens else None),
+        ("time", marks.duration(run.duration_ms)),
+        ("turns", str(run.num_turns) if run.num_turns else None),
+        ("repeats run", Code(short_id(run.retry_of)) if run.retry_of else None),
+        ("started by trigger", Code(short_id(run.trigger_id)) if run.trigger_id else None),
+        ("started by event", Code(short_id(run.event_id)) if run.event_id else None),
+    ]
+
+
+def _next_steps(run: Execution, reviews: Sequence[Review]) -> list[Step]:
+    name, identity = named(run.persona_name, run.persona_id), short_id(run.id)
+    if run.status == "waiting":
+        return [] if any(review.status == "pending" for review in reviews) else [("%persona reviews", "decide it")]
+    if not run.is_finished:
+        return [
+            (f"%persona runs wait {identity}", "see it through to its end"),
+            (f"%persona runs cancel {identity}", "stop it"),
+        ]
+    show: Step = (f"%persona runs show {identity}", "every moment of it")
+    if run.status in ("failed", "cancelled"):
+        kind = run.error_kind or ("cancelled" if run.status == "cancelled" else "")
+        return [*(_filled(step, name) for step in _REMEDIES.get(kind, ())), show]
+    if run.status == "incomplete":
+        return [show, (f"%persona show {name}", "are its instructions and tools enough for this?")]
+    if run.rehearsal:
+        return [show, ("%persona credentials", "add a model's key to run it for real")]
+    return [show]
+
+
+def _filled(step: Step, name: str) -> Step:
+    return step if isinstance(step, str) else (step[0].replace("{name}", name), step[1])
+
+
+def _moments(events: Iterable[RunEvent | tuple[datetime, RunEvent]], tz: str) -> Iterator[list[Cell]]:
+    text: list[str] = []
+    began = ""
+    for item in events:
+        at, event = item if isinstance(item, tuple) else (None, item)
+        time = _clock(at, tz)
+        if event.type == "text":
+            began = began or time
+            text.append(event.text)
+            continue
+        if text:
+            yield [began, "text", one_line("".join(text), 300)]
+            text, began = [], ""
+        yield [time, *moment_of(event)]
+    if text:
+        yield [began, "text", one_line("".join(text), 300)]
+
+
+def _clock(at: datetime | None, tz: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    return at.astimezone(ZoneInfo(tz)).strftime("%H:%M:%S") if at else ""
+
+
+def moment_of(event: RunEvent) -> list[Cell]:
+    """An event of a run in two cells: what it is, and what it says."""
+    if event.type == "tool_started":
+        return [marks.Mark("▶", event.tool, marks.BLUE), _json(event.input)]
+    if event.type == "tool_finished":
+        _, sign, took, _, result = tool_rows([event.step])[0]
+        word = f"{event.step.tool}: {sign.word}" if isinstance(sign, marks.Mark) else event.step.tool
+        glyph, colour = (sign.glyph, sign.colour) if isinstance(sign, marks.Mark) else ("○", marks.GREY)
+        return [marks.Mark(glyph, word, colour), f"{marks.cell_text(took)}  {marks.cell_text(result)}"]
+    if event.type in ("protocol", "protocol_called"):
+        return [event.kind.replace("_", " "), _json(event.data)]
+    if event.type == "usage":
+        return ["usage", usage_line(event, rehearsal=False)]
+    if event.type == "warning":
+        return [marks.mark("warning"), one_line(event.text, 300)]
+    if event.type == "status":
+        return [marks.mark(event.status), one_line(event.error or "", 300)]
+    return ["text", one_line(event.text, 300)]
+
+
+def usage_line(usage: Any, *, rehearsal: bool) -> str:
+    """Tokens and cost so far, in one line."""
+    count = marks.tokens(usage.input_tokens + usage.output_tokens, rehearsal=rehearsal)
+    return f"{count} tokens · {marks.money(usage.cost_usd, rehearsal=rehearsal)}"
+
+
+def _json(data: object) -> str:
+    return one_line(json.dumps(data, ensure_ascii=False, default=str), 160)

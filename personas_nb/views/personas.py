@@ -1,0 +1,322 @@
+"""Personas: the overview, one card, and what belongs to one: versions, memories, tools."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+
+from personas_nb.entities.event import Subscription
+from personas_nb.entities.execution import Execution
+from personas_nb.entities.memory import Memory
+from personas_nb.entities.persona import Persona
+from personas_nb.entities.prompt_version import PromptVersion
+from personas_nb.entities.review import Review
+from personas_nb.entities.tool import ToolDefinition
+from personas_nb.entities.trigger import Trigger
+from personas_nb.personas.prompt_diff import PromptDiff, SectionDiff
+from personas_nb.views import marks
+from personas_nb.views.executions import decide
+from personas_nb.views.marks import Cell, Code, Number, escape, one_line, plural, short_id
+from personas_nb.views.page import Page, Step, listing
+from personas_nb.views.triggers import trigger_words
+from personas_nb.views.view import View
+
+FIRST_STEPS: tuple[Step, ...] = (
+    ('%persona design "Every weekday at 9 read notes.txt and post a summary"', "describe one, and see it designed"),
+    ("%persona templates", "or begin with a finished one"),
+    ("%persona help", "every verb"),
+)
+
+
+def overview(
+    personas: Sequence[Persona],
+    *,
+    counts: Mapping[str, int] | None = None,
+    runs: Sequence[Execution] = (),
+    reviews: Sequence[Review] = (),
+    hints: Sequence[Step] = (),
+    tz: str = "UTC",
+) -> View:
+    """What is there, what waits for you, what to type next; ``counts`` are further nouns with their numbers."""
+    said = [plural(len(personas), "persona"), *(f"{count:,} {noun}" for noun, count in (counts or {}).items() if count)]
+    if not personas and not runs:
+        page = Page("personas_nb", detail="No persona yet. A persona is an agent that you describe and then run.")
+        return page.next(hints or FIRST_STEPS, heading="Begin").view([])
+    page = Page("personas_nb", detail=" · ".join(said))
+    names = {persona.id: persona.name for persona in personas}
+    for review in reviews[:5]:
+        page.heading(f"Decision: {one_line(review.title or 'untitled')}", _review_detail(review, names))
+        page.next(decide(review), heading="")
+    if len(reviews) > 5:
+        page.sentence(f"… and {plural(len(reviews) - 5, 'more decision')}: %persona reviews", status="review")
+    last = {run.persona_id: run for run in reversed(runs)}
+    page.table(
+        ("persona", "", "what it does", "last run", ""),
+        [_overview_row(persona, last.get(persona.id), tz) for persona in personas],
+        heading="Personas",
+    )
+    page.table(
+        ("run", "persona", "", "", f"queued ({tz})", "took", "cost"),
+        [_run_row(run, tz) for run in runs[:5]],
+        heading="Latest runs",
+    )
+    return page.next(hints or _usual_steps(personas, runs)).view(list(personas))
+
+
+def persona_list(
+    personas: Sequence[Persona], extras: Mapping[str, Mapping[str, object]] | None = None, *, tz: str = "UTC"
+) -> View:
+    """Personas as a table; ``extras`` by persona id are further columns (name → value)."""
+    extras = extras or {}
+    columns = list(dict.fromkeys(name for extra in extras.values() for name in extra))
+    rows: list[list[Cell]] = [
+        [
+            Code(persona.slug),
+            one_line(_titled(persona), 50),
+            _state(persona),
+            one_line(persona.description, 80),
+            *(one_line(extras.get(persona.id, {}).get(column, "")) for column in columns),
+            marks.moment(persona.updated_at, tz),
+        ]
+        for persona in personas
+    ]
+    headers = ["slug", "name", "", "what it does", *columns, f"changed ({tz})"]
+    steps: Sequence[Step] = FIRST_STEPS
+    if personas:
+        slug = personas[0].slug
+        steps = [(f"%persona show {slug}", "its card"), (f"%%persona run {slug}", "run it; the rest of the cell is its input")]
+    return listing("Personas", headers, rows, empty="No persona yet.", steps=steps, value=list(personas))
+
+
+def persona_card(
+    persona: Persona,
+    *,
+    tools: Sequence[ToolDefinition | str] | None = None,
+    triggers: Sequence[Trigger] | None = None,
+    memories_count: int | None = None,
+    subscriptions: Sequence[Subscription] | None = None,
+    last_runs: Sequence[Execution] | None = None,
+    todo: Sequence[Step] = (),
+    tz: str = "UTC",
+) -> View:
+    """One persona: what it is told, may use, is started by, may cost; None is left out, for it was not looked up."""
+    page = Page(_titled(persona), sign=_state(persona), detail=_identity_line(persona, tz))
+    page.sentence(persona.description)
+    if todo:
+        page.next(todo, heading="To do before it can work")
+    page.facts(_persona_facts(persona, tools, memories_count, subscriptions))
+    page.table(
+        ("trigger", "", "fires", f"next ({tz})"),
+        [
+            [
+                Code(short_id(trigger.id)),
+                marks.mark("on" if trigger.enabled else "off"),
+                one_line(trigger_words(trigger.trigger_type, trigger.config), 90),
+                marks.moment(trigger.next_trigger_at, tz) if trigger.enabled else "–",
+            ]
+            for trigger in triggers or ()
+        ],
+        heading="Triggers",
+    )
+    page.heading("What it is told", f"version {persona.version}")
+    sections = persona.prompt.sections()
+    for heading, text in sections:
+        page.folded(f"{heading} ({len(text):,} characters)", text)
+    if not sections:
+        page.sentence("Nothing yet.")
+    page.table(
+        ("run", "", "", f"queued ({tz})", "took", "cost"),
+        [[cell for index, cell in enumerate(_run_row(run, tz)) if index != 1] for run in (last_runs or ())[:5]],
+        heading="Latest runs",
+    )
+    return page.next(_persona_steps(persona)).view(persona)
+
+
+def version_list(versions: Sequence[PromptVersion], current: int, *, name: str = "NAME", tz: str = "UTC") -> View:
+    """The states of a prompt, who made each and what changed; the current one is marked."""
+    rows: list[list[Cell]] = [
+        [
+            Number(str(version.version)),
+            marks.Mark("✓", "current", marks.GREEN) if version.version == current else "",
+            Code(version.tag or ""),
+            one_line(version.change_summary, 90),
+            version.author,
+            marks.moment(version.created_at, tz),
+        ]
+        for version in versions
+    ]
+    headers = ["version", "", "tag", "what changed", "by", f"made ({tz})"]
+    steps: list[Step] = []
+    if len(versions) > 1:
+        numbers = sorted(version.version for version in versions)
+        steps = [
+            (f"%persona diff {name} {numbers[-2]} {numbers[-1]}", "what differs"),
+            (f"%persona rollback {name} {numbers[-2]}", "go back; it becomes a new version"),
+        ]
+    return listing("Versions", headers, rows, empty="It has no version yet.", steps=steps, value=list(versions))
+
+
+def prompt_diff(diff: PromptDiff) -> View:
+    """What differs between two states of a prompt: what went is struck out, what came is underlined."""
+    page = Page(f"Version {diff.a} → {diff.b}", detail=diff.summary)
+    if diff.sections:
+        page.twin(marks.clean(diff.text), "".join(map(_section_html, diff.sections)))
+    return page.view(diff)
+
+
+def memory_list(
+    memories: Sequence[Memory], *, names: Mapping[str, str] | None = None, tz: str = "UTC"
+) -> View:
+    """What personas remember; ``names`` are the personas' by id."""
+    rows: list[list[Cell]] = [
+        [
+            Code(short_id(memory.id)),
+            one_line((names or {}).get(memory.persona_id, ""), 30),
+            "pinned" if memory.pinned else "",
+            memory.category,
+            Number(f"{memory.importance}/10"),
+            one_line(memory.title, 60),
+            one_line(memory.content, 140),
+            one_line(", ".join(memory.tags), 40),
+            marks.moment(memory.created_at, tz),
+        ]
+        for memory in memories
+    ]
+    headers = ["id", "persona", "", "category", "importance", "title", "content", "tags", f"since ({tz})"]
+    return listing("Memories", headers, rows, empty="Nothing is remembered yet.", value=list(memories))
+
+
+def tool_list(
+    tools: Sequence[ToolDefinition], assigned_by: Mapping[str, Collection[str]] | None = None
+) -> View:
+    """The catalog: what a call changes and which personas have it (``assigned_by``: tool name → names)."""
+    effects = {"none": "changes nothing", "local": "changes its workspace", "outside": "reaches outside"}
+    rows: list[list[Cell]] = [
+        [
+            Code(tool.name),
+            tool.category,
+            effects[tool.effect],
+            tool.requires_credential_type or "",
+            one_line(tool.description, 100),
+            one_line(", ".join(sorted((assigned_by or {}).get(tool.name, ()))), 60),
+        ]
+        for tool in tools
+    ]
+    steps: list[Step] = [
+        ("%persona tools assign NAME TOOL", "let a persona use one"),
+        ("%persona tools add FUNCTION", "make a function of this notebook a tool"),
+    ]
+    headers = ["tool", "category", "effect", "needs", "what it does", "assigned to"]
+    return listing("Tools", headers, rows, steps=steps, value=list(tools))
+
+
+def _titled(persona: Persona) -> str:
+    icon = persona.icon or ""
+    # An icon is a sign, or the name of one in the desktop app, which nobody wants to read here.
+    return f"{icon} {persona.name}" if icon and not icon.isascii() else persona.name
+
+
+def _state(persona: Persona) -> marks.Mark:
+    if persona.archived_at:
+        return marks.mark("archived")
+    return marks.mark("on" if persona.enabled else "off")
+
+
+def _identity_line(persona: Persona, tz: str) -> str:
+    parts = [persona.slug, short_id(persona.id), f"changed {marks.moment(persona.updated_at, tz)} {tz}"]
+    return " · ".join(parts)
+
+
+def _review_detail(review: Review, names: Mapping[str, str]) -> str:
+    parts = [names.get(review.persona_id, ""), review.severity, "REHEARSAL" if review.rehearsal else ""]
+    return " · ".join(part for part in parts if part)
+
+
+def _overview_row(persona: Persona, run: Execution | None, tz: str) -> list[Cell]:
+    return [
+        one_line(_titled(persona), 50),
+        _state(persona),
+        one_line(persona.description or persona.prompt.identity, 70),
+        marks.mark(run.status) if run else "never run",
+        "REHEARSAL" if run and run.rehearsal else "",
+    ]
+
+
+def _run_row(run: Execution, tz: str) -> list[Cell]:
+    return [
+        Code(short_id(run.id)),
+        one_line(run.persona_name, 40),
+        marks.mark(run.status),
+        "REHEARSAL" if run.rehearsal else "",
+        marks.moment(run.created_at, tz),
+        Number(marks.duration(run.duration_ms)),
+        Number(marks.money(run.cost_usd, rehearsal=run.rehearsal)),
+    ]
+
+
+def _usual_steps(personas: Sequence[Persona], runs: Sequence[Execution]) -> list[Step]:
+    steps: list[Step] = []
+    if personas:
+        steps.append((f"%%persona run {personas[0].slug}", "the rest of the cell is its input"))
+    if runs:
+        steps.append((f"%persona runs show {short_id(runs[0].id)}", "everything that happened in the latest run"))
+    return [*steps, ('%persona design "…"', "another persona, from a sentence"), ("%persona help", "every verb")]
+
+
+def _persona_facts(
+    persona: Persona,
+    tools: Sequence[ToolDefinition | str] | None,
+    memories_count: int | None,
+    subscriptions: Sequence[Subscription] | None,
+) -> list[tuple[str, Cell | None]]:
+    profile = persona.model_profile
+    thinks = " · ".join(part for part in (profile.provider, profile.model, profile.base_url) if part) if profile else ""
+    named = None if tools is None else [tool if isinstance(tool, str) else tool.name for tool in tools]
+    listens = [
+        sub.event_type + (f" from {sub.source_filter}" if sub.source_filter else "") + ("" if sub.enabled else " (off)")
+        for sub in subscriptions or ()
+    ]
+    return [
+        ("tools", None if named is None else ", ".join(named) or "none"),
+        ("listens to", ", ".join(listens)),
+        ("remembers", None if memories_count is None else plural(memories_count, "memory", "memories")),
+        ("model", thinks or "as the settings say"),
+        ("limits", _limits(persona)),
+        ("permissions", "bypass: everything its engine can do" if persona.permissions == "bypass" else None),
+        ("notifies", ", ".join(str(channel.get("type", "?")) for channel in persona.notification_channels)),
+    ]
+
+
+def _limits(persona: Persona) -> str:
+    known = [
+        f"at most ${persona.max_budget_usd:.2f} a run" if persona.max_budget_usd is not None else "",
+        plural(persona.max_turns, "turn") if persona.max_turns else "",
+        marks.duration(persona.timeout_ms) if persona.timeout_ms else "",
+        f"{persona.max_concurrent} at once" if persona.max_concurrent > 1 else "",
+    ]
+    return ", ".join(part for part in known if part) or "as the settings say"
+
+
+def _persona_steps(persona: Persona) -> list[Step]:
+    slug = persona.slug
+    if not persona.enabled:
+        return [(f"%persona enable {slug}", "let it run again")]
+    return [
+        (f"%%persona run {slug}", "run it; the rest of the cell is its input"),
+        (f'%persona design {slug} "…"', "change it in words"),
+        (f"%persona versions {slug}", "how it came to be"),
+    ]
+
+
+def _section_html(section: SectionDiff) -> str:
+    tags: dict[str, tuple[str, str]] = {
+        "insert": ('<ins style="background:rgba(0,122,88,.2)">', "</ins>"),
+        "delete": ('<del style="background:rgba(179,71,0,.2)">', "</del>"),
+        "equal": ("", ""),
+    }
+    inner = "".join(tags[op][0] + escape(text).replace("\n", "<br>") + tags[op][1] for op, text in section.hunks)
+    title = f"<b>{escape(section.heading)}</b> ({escape(section.status)})"
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
+    return f'<div style="margin:.8em 0 .1em">{title}</div><p style="{style}">{inner}</p>'
+
+

@@ -1,0 +1,45 @@
+"""Cards for our entities in a notebook: a ``Persona`` or an ``Execution`` in a cell shows itself.
+
+IPython is told by the name of each type, so that nothing is imported before such an object exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+# module, type, view module, view
+_CARDS = (
+    ("personas_nb.entities.persona", "Persona", "personas", "persona_card"),
+    ("personas_nb.entities.execution", "Execution", "executions", "execution_card"),
+    ("personas_nb.entities.review", "Review", "inbox", "review_card"),
+    ("personas_nb.entities.design", "DesignResult", "design", "design_card"),
+    ("personas_nb.entities.design", "Feasibility", "design", "feasibility_card"),
+    ("personas_nb.personas.prompt_diff", "PromptDiff", "personas", "prompt_diff"),
+)
+_ZONED = ("persona_card", "execution_card", "review_card", "design_card")
+
+
+def register(ipython: Any, zone: Callable[[], str] = lambda: "UTC") -> None:
+    """Show our entities as cards; ``zone`` names the time zone when one is shown. Doing it again is the same."""
+    formatter = ipython.display_formatter.mimebundle_formatter
+    for module, name, view_module, view in _CARDS:
+        formatter.for_type_by_name(module, name, _card(view_module, view, zone))
+
+
+def unregister(ipython: Any) -> None:
+    """Show them as Python does again."""
+    formatter = ipython.display_formatter.mimebundle_formatter
+    for module, name, _, _ in _CARDS:
+        formatter.pop(f"{module}.{name}", None)
+
+
+def _card(view_module: str, view: str, zone: Callable[[], str]) -> Callable[..., dict[str, Any]]:
+    def mimebundle(entity: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        from importlib import import_module
+
+        make = getattr(import_module(f"personas_nb.views.{view_module}"), view)
+        shown = make(entity, tz=zone()) if view in _ZONED else make(entity)
+        return {"text/plain": shown.text, "text/html": shown.html}
+
+    return mimebundle

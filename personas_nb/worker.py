@@ -1,0 +1,293 @@
+"""The process's one background thread: event loop, writer, heartbeat, timers.
+
+- Everything asynchronous runs on one event loop in a thread of its own; blocking calls wait for it.
+- Writes from the loop go through one writer thread in small batches, so that the loop never waits on the disk.
+- An OS file lock says that the process lives: it is free the moment the process is gone, however it went, and
+  it is held through a long pause of the interpreter, when a heartbeat would be late.
+- Nothing in here prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import queue
+import socket
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from personas_nb.entities.base import new_id, now, rfc3339
+from personas_nb.errors import StoreError
+from personas_nb.store.database import Store
+
+T = TypeVar("T")
+Write = Callable[[sqlite3.Connection], Any]
+
+HEARTBEAT_SECONDS = 5.0
+STOP_SECONDS = 3.0  # Jupyter kills a kernel five seconds after it asked it to end
+BATCH = 512
+
+log = logging.getLogger("personas_nb.worker")
+_lent: dict[Path, tuple[Worker, int]] = {}
+_registry_lock = threading.Lock()
+
+
+class Worker:
+    """One event loop and one writer, each in a daemon thread; started by ``lend``, stopped by the last ``give_back``.
+
+    ``run`` waits for a coroutine from any other thread, ``spawn`` starts one, ``write`` queues a transaction.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.id = new_id()
+        self.lock_path = store.home / "locks" / f"{self.id}.lock"
+        self.is_stopping = False
+        self.loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._writes: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
+        self._loop_thread = threading.Thread(target=self._run_loop, name="personas-loop", daemon=True)
+        self._writer_thread = threading.Thread(target=self._run_writer, name="personas-writer", daemon=True)
+        self._lock: Any = None
+        self._services: dict[str, Any] = {}
+        self._services_lock = threading.Lock()
+
+    def start(self) -> None:
+        """Take the lock, say that this worker lives, start both threads."""
+        from filelock import FileLock
+
+        row = (
+            self.id,
+            socket.gethostname(),
+            os.getpid(),
+            str(self.lock_path),
+            rfc3339(now()),
+            rfc3339(now()),
+        )
+        with self.store.write() as db:  # before the lock's folder, so that an unusable home is explained
+            self.lock_path.parent.mkdir(exist_ok=True)
+            self._lock = FileLock(self.lock_path)
+            self._lock.acquire(timeout=0)
+            db.execute(
+                "insert into workers (id, host, pid, lock_path, started_at, heartbeat_at) values (?, ?, ?, ?, ?, ?)",
+                row,
+            )
+        self._loop_thread.start()
+        self._writer_thread.start()
+        self.every(HEARTBEAT_SECONDS, self._beat)
+
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """The coroutine's result; blocks the calling thread, which must not be the loop's own."""
+        if threading.current_thread() is self._loop_thread:
+            coroutine.close()
+            raise RuntimeError("Worker.run would wait for itself; await the coroutine instead")
+        future = self.spawn(coroutine)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine on the loop; it is cancelled when the worker stops."""
+        future: Future[T] = asyncio.run_coroutine_threadsafe(self.tracked(coroutine), self.loop)
+        return future
+
+    def write(self, change: Write) -> Future[Any]:
+        """Queue a change; the future has its result once it is committed. Changes keep their order."""
+        future: Future[Any] = Future()
+        if self.is_stopping and not self._writer_thread.is_alive():
+            future.set_exception(StoreError("The worker has stopped; nothing was written."))
+            return future
+        future.set_running_or_notify_cancel()  # from here on it will be written, whoever stops waiting
+        self._writes.put((change, future))
+        return future
+
+    async def written(self, change: Write) -> Any:
+        """``write`` for the loop: waits for the commit without blocking."""
+        return await asyncio.wrap_future(self.write(change))
+
+    def every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        """Call an asynchronous action again and again, ``seconds`` apart; its errors are logged, not raised."""
+        self.spawn(self._repeat(seconds, action))
+
+    def service(self, name: str, make: Callable[[], T]) -> T:
+        """The one thing of that name that all who share this worker use; made at the first call."""
+        with self._services_lock:
+            if name not in self._services:
+                self._services[name] = make()
+            service: T = self._services[name]
+            return service
+
+    def at_stop(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Call an asynchronous action on the loop when the worker stops."""
+        self._closers.append(action)
+
+    def stop(self) -> None:
+        """End what runs, write what is queued, let the lock go; at most about three seconds."""
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        with suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(self._end_tasks(), self.loop).result(STOP_SECONDS)
+        self._writes.put((self._say_stopped, Future()))
+        self._writes.put(None)
+        self._writer_thread.join(STOP_SECONDS)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._loop_thread.join(STOP_SECONDS)
+        if not self._loop_thread.is_alive():
+            self.loop.close()
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self.lock_path.unlink(missing_ok=True)
+
+    async def tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await a coroutine in a task of the loop that is cancelled when the worker stops."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return await coroutine
+        finally:
+            self._tasks.discard(task)
+
+    async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await action()
+            except Exception:  # a timer outlives a locked database or a full disk
+                log.exception("a timer failed")
+
+    async def _beat(self) -> None:
+        moment = rfc3339(now())
+        await self.written(
+            lambda db: db.execute("update workers set heartbeat_at = ? where id = ?", [moment, self.id])
+        )
+
+    def _say_stopped(self, db: sqlite3.Connection) -> None:
+        db.execute("update workers set stopped_at = ? where id = ?", [rfc3339(now()), self.id])
+
+    async def _end_tasks(self) -> None:
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_SECONDS - 1)
+        for action in reversed(self._closers):
+            with suppress(Exception):  # stopping goes on whatever one part says
+                await asyncio.wait_for(action(), 0.5)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def _run_writer(self) -> None:
+        is_open = True
+        while is_open:
+            batch = [self._writes.get()]
+            while len(batch) < BATCH and batch[-1] is not None:
+                try:
+                    batch.append(self._writes.get_nowait())
+                except queue.Empty:
+                    break
+            is_open = batch[-1] is not None
+            changes = [item for item in batch if item is not None]
+            if changes:
+                self._commit(changes)
+
+    def _commit(self, changes: list[tuple[Write, Future[Any]]]) -> None:
+        """One transaction for all; a change that fails is undone alone, unless the transaction itself is gone."""
+        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with self.store.write() as db:
+                for change, future in changes:
+                    results.append((future, *_attempt(db, change)))
+        except Exception as error:  # handed on to whoever waits for the change
+            results = [(future, None, error) for _change, future in changes]
+        for future, result, problem in results:
+            if problem is not None:
+                future.set_exception(problem)
+            else:
+                future.set_result(result)
+
+
+def _attempt(db: sqlite3.Connection, change: Write) -> tuple[Any, BaseException | None]:
+    db.execute("SAVEPOINT change")
+    try:
+        result = change(db)
+    except Exception as error:  # handed on to whoever waits for the change
+        if not db.in_transaction:  # a full disk ends the whole transaction: none of the batch is written
+            raise
+        db.execute("ROLLBACK TO change")
+        db.execute("RELEASE change")
+        return None, error
+    db.execute("RELEASE change")
+    return result, None
+
+
+def lend(store: Store) -> Worker:
+    """The worker of this process and home, started if there is none; ``give_back`` it when done."""
+    with _registry_lock:
+        worker, count = _lent.get(store.home, (None, 0))
+        if worker is None:
+            worker = Worker(store)
+            worker.start()
+        _lent[store.home] = (worker, count + 1)
+        return worker
+
+
+def give_back(worker: Worker) -> None:
+    """The last one stops it."""
+    with _registry_lock:
+        kept, count = _lent.get(worker.store.home, (None, 0))
+        if kept is not worker:
+            return
+        if count > 1:
+            _lent[worker.store.home] = (worker, count - 1)
+            return
+        del _lent[worker.store.home]
+    worker.stop()
+
+
+def is_alive(lock_path: Path) -> bool:
+    """Whether the worker with this lock still lives: its lock is held."""
+    from filelock import FileLock, Timeout
+
+    if not lock_path.exists():
+        return False
+    probe = FileLock(lock_path)
+    try:
+        probe.acquire(timeout=0)
+    except Timeout:
+        return True
+    probe.release()
+    return False
+
+
+def _stop_all() -> None:
+    with _registry_lock:
+        workers = [worker for worker, _count in _lent.values()]
+        _lent.clear()
+    for worker in workers:
+        worker.stop()
+
+
+def _forget_parent() -> None:
+    # A forked child has none of its parent's threads; the locks stay with the parent.
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    _lent.clear()
+
+
+atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

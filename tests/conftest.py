@@ -1,0 +1,41 @@
+"""What every test has: a home of its own, no key of the person who runs it, no way to a real model host."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support.guard import forbid_real_model_hosts
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("PERSONAS_", "ANTHROPIC_", "OPENAI_", "LITELLM_", "OLLAMA_", "CLAUDE_")):
+            monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("PERSONAS_HOME", str(folder / "home"))
+    monkeypatch.setenv("PERSONAS_KEYRING", "off")
+    monkeypatch.setenv("PERSONAS_KEY_FILE", str(folder / "keys" / "keys.json"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
+    monkeypatch.setenv("TZ", "UTC")
+
+
+@pytest.fixture(autouse=True)
+def _no_real_model_hosts() -> Iterator[None]:
+    with forbid_real_model_hosts():
+        yield
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder that may become a home."""
+    return tmp_path / "home"

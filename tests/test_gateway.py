@@ -1,0 +1,491 @@
+"""What every tool call passes: assignment, arguments, rehearsal, time, redaction, and the cut."""
+
+import asyncio
+import gc
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from personas_nb.entities.tool import Effect, ToolCallStep, ToolDefinition
+from personas_nb.errors import InvalidInput
+from personas_nb.settings import Settings
+from personas_nb.store.database import Store
+from personas_nb.tools.arguments import check_arguments
+from personas_nb.tools.builtin import BUILTIN, Implementation, Place
+from personas_nb.tools.catalog import Tools
+from personas_nb.tools.gateway import Gateway
+from personas_nb.vault.redaction import Redactor
+
+SECRET = "hunter2-hunter2"
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> list[ToolDefinition]:
+    store = Store(tmp_path_factory.mktemp("home"))
+    tools = Tools(store).list()
+    store.close()
+    return tools
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    (tmp_path / "workspace" / "inputs").mkdir(parents=True)
+    (tmp_path / "workspace" / "inputs" / "a.txt").write_text("given")
+    return tmp_path / "workspace"
+
+
+@pytest.fixture
+def rehearsal(catalog: list[ToolDefinition], workspace: Path) -> Iterator[Gateway]:
+    gateway = Gateway(catalog, workspace=workspace, settings=Settings(), rehearsal=True)
+    yield gateway
+    gateway.close()
+
+
+def called(gateway: Gateway, name: str, **arguments: Any) -> ToolCallStep:
+    return asyncio.run(gateway.call(name, arguments))
+
+
+def doing(perform: Implementation, *, effect: Effect = "outside", **settings: Any) -> Gateway:
+    """A gateway with one tool, which does this and takes anything."""
+    tool = ToolDefinition(name="thing", script_path="test://thing", effect=effect)
+    return Gateway(
+        [tool],
+        workspace=Path("unused"),
+        settings=Settings(**settings),
+        redact=Redactor({"token": SECRET}).redact,
+        implementations={"test://thing": perform},
+    )
+
+
+def returning(value: Any) -> Gateway:
+    return doing(lambda _place, _arguments: value)
+
+
+def raising(error: BaseException) -> Gateway:
+    def perform(_place: Place, _arguments: dict[str, Any]) -> None:
+        raise error
+
+    return doing(perform)
+
+
+# Assignment
+
+
+def test_an_assigned_tool_is_performed_and_recorded(catalog: list[ToolDefinition], workspace: Path) -> None:
+    gateway = Gateway(catalog, workspace=workspace, settings=Settings())
+    step = asyncio.run(gateway.call("file_read", {"path": "inputs/a.txt"}, call_id="c1"))
+    assert (step.tool, step.call_id, step.input) == ("file_read", "c1", {"path": "inputs/a.txt"})
+    assert (step.output, step.error, step.performed) == ("given", None, True)
+    assert gateway.definitions == tuple(catalog)
+
+
+def test_a_tool_that_is_not_assigned_is_refused_with_those_that_are(
+    catalog: list[ToolDefinition], workspace: Path
+) -> None:
+    assigned = [tool for tool in catalog if tool.name.startswith("file")]
+    step = called(Gateway(assigned, workspace=workspace, settings=Settings()), "file_delete", path="inputs")
+    assert step.error == (
+        "The tool “file_delete” is not assigned to this persona. "
+        "Did you mean “file_write”? Assigned are file_read, file_write."
+    ) or step.error == (
+        "The tool “file_delete” is not assigned to this persona. "
+        "Did you mean “file_read”? Assigned are file_read, file_write."
+    )
+    assert (step.output, step.performed) == ("", False)
+
+
+def test_a_persona_without_tools_hears_that_it_has_none(workspace: Path) -> None:
+    step = called(Gateway([], workspace=workspace, settings=Settings()), "http_request", url="http://x")
+    assert step.error == "The tool “http_request” is not assigned to this persona. It has no tools."
+
+
+def test_a_tool_that_nothing_here_can_run_says_so(workspace: Path) -> None:
+    tool = ToolDefinition(name="old", script_path="tools/old.ts")
+    step = called(Gateway([tool], workspace=workspace, settings=Settings()), "old")
+    assert step.error is not None
+    assert "nothing here can run it" in step.error
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gmail_read", {}),
+        ("gmail_search", {"query": "x"}),
+        ("gmail_mark_read", {"message_id": "1"}),
+        ("gmail_send", {"to": "a@b", "subject": "s", "body": "b"}),
+    ],
+)
+def test_the_gmail_tools_say_that_they_need_a_credential(
+    catalog: list[ToolDefinition], workspace: Path, name: str, arguments: dict[str, str]
+) -> None:
+    step = called(Gateway(catalog, workspace=workspace, settings=Settings()), name, **arguments)
+    assert step.error is not None
+    assert step.error.startswith("This tool needs a gmail credential, which this version cannot hold yet.")
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("file_read", {}, "“path” is missing. file_read takes path (required)."),
+        ("file_read", {"path": 3}, "“path” must be a string, not an integer."),
+        (
+            "file_write",
+            {"path": "x", "content": "y", "append": "yes"},
+            "“append” must be a boolean, not a string.",
+        ),
+        ("file_read", {"path": "x", "pth": "y"}, "“pth” is unknown (did you mean “path”?)."),
+        ("http_request", {"url": "x", "method": "get"}, "“method” must be one of GET, HEAD, POST"),
+        ("http_request", {"url": "x", "headers": {"A": 1}}, "“headers.A” must be a string, not an integer."),
+        ("gmail_read", {"limit": True}, "“limit” must be an integer, not a boolean."),
+        ("file_write", {"contents": 1}, "“path” is missing; “content” is missing; “contents” is unknown"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told_one_by_one(
+    catalog: list[ToolDefinition], workspace: Path, name: str, arguments: dict[str, Any], sentence: str
+) -> None:
+    step = called(Gateway(catalog, workspace=workspace, settings=Settings()), name, **arguments)
+    assert step.error is not None
+    assert sentence in step.error
+    assert not step.performed
+
+
+def test_arguments_that_are_no_object_are_a_sentence(catalog: list[ToolDefinition], workspace: Path) -> None:
+    gateway = Gateway(catalog, workspace=workspace, settings=Settings())
+    step = asyncio.run(gateway.call("file_read", ["a.txt"]))  # type: ignore[arg-type]
+    assert step.error is not None
+    assert "the arguments must be an object, not an array" in step.error
+    assert step.input == {"arguments": ["a.txt"]}
+
+
+def test_a_schema_is_followed_into_lists_and_choices_of_types() -> None:
+    schema = {"properties": {"rows": {"type": "array", "items": {"type": ["number", "null"]}}}}
+    tool = ToolDefinition(name="sum", input_schema=schema)
+    check_arguments(tool, {"rows": [1, 2.5, None], "other": "allowed"})
+    with pytest.raises(InvalidInput, match=r"“rows\[1\]” must be a number or null, not a string"):
+        check_arguments(tool, {"rows": [1, "2"]})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(arguments=st.dictionaries(st.sampled_from(["url", "method", "headers", "query", "json", "x"]), JSON))
+def test_the_check_agrees_with_jsonschema(catalog: list[ToolDefinition], arguments: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    tool = next(tool for tool in catalog if tool.name == "http_request")
+    fits = jsonschema.Draft202012Validator(tool.input_schema).is_valid(arguments)
+    try:
+        check_arguments(tool, arguments)
+    except InvalidInput:
+        assert not fits
+    else:
+        assert fits
+
+
+# What comes back
+
+
+@dataclass
+class Row:
+    day: date
+    count: int
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("text", "text"),
+        ({"ä": [1, None]}, '{"ä":[1,null]}'),
+        (None, "null"),
+        (Row(date(2026, 11, 21), 3), '{"day":"2026-11-21","count":3}'),
+        (b"bytes", "bytes"),
+        (b"\xff\xfe", "(2 bytes that are not UTF-8 text; not shown)"),
+        ("half \ud800", "half ?"),
+        ([1 + 2j], '["(1+2j)"]'),
+    ],
+)
+def test_a_result_becomes_text(value: Any, text: str) -> None:
+    assert called(returning(value), "thing").output == text
+
+
+def test_a_long_output_is_cut_and_marked() -> None:
+    assert called(returning("x" * 20_000), "thing").output == "x" * 20_000
+    assert (
+        called(returning("x" * 20_001), "thing").output == "x" * 20_000 + "\n… cut: 20000 of 20001 characters"
+    )
+
+
+def test_long_arguments_are_recorded_cut() -> None:
+    step = called(returning(""), "thing", content="x" * 30_000)
+    assert step.input["content"].endswith("\n… cut: 20000 of 30000 characters")
+
+
+def test_a_secret_is_in_neither_input_nor_output_nor_error() -> None:
+    def echo(_place: Place, arguments: dict[str, Any]) -> Any:
+        if arguments.get("fail"):
+            raise ValueError(f"bad token {SECRET}")
+        return arguments
+
+    gateway = doing(echo)
+    steps = [
+        called(gateway, "thing", **{SECRET: [{"a": f"Bearer {SECRET}"}], "fail": fail}) for fail in (0, 1)
+    ]
+    assert SECRET not in json.dumps([step.model_dump(mode="json") for step in steps])
+    assert (steps[0].error, steps[1].error is None) == (None, False)
+
+
+def test_a_secret_of_digits_is_redacted_as_a_number_too() -> None:
+    tool = ToolDefinition(name="thing", script_path="test://thing")
+    gateway = Gateway(
+        [tool],
+        workspace=Path("unused"),
+        settings=Settings(),
+        redact=Redactor({"pin": "4815162342"}).redact,
+        implementations={"test://thing": lambda _place, _arguments: "ok"},
+    )
+    step = called(gateway, "thing", pin=4815162342, count=3)
+    assert "4815162342" not in str(step.input)
+    assert step.input["count"] == 3
+
+
+@pytest.mark.parametrize("offset", range(0, len(SECRET), 3))
+def test_the_cut_leaves_no_half_secret(offset: int) -> None:
+    step = called(returning("x" * (20_000 - offset) + SECRET + "y" * 100), "thing")
+    assert not any(SECRET[:length] in step.output for length in range(4, len(SECRET)))
+
+
+# What goes wrong
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("a\nb"), "thing failed with ValueError: a b."),
+        (KeyError("k"), "thing failed with KeyError: 'k'."),
+        (RuntimeError(), "thing failed with RuntimeError."),
+        (Unprintable(), "thing failed with Unprintable."),
+        (StopIteration(), "thing failed with StopIteration."),
+        (TimeoutError("socket"), "thing failed with TimeoutError: socket."),
+        (SystemExit(1), "The tool tried to end the program (SystemExit)."),
+        (KeyboardInterrupt(), "The tool tried to end the program (KeyboardInterrupt)."),
+    ],
+)
+def test_whatever_a_tool_raises_is_one_sentence(error: BaseException, sentence: str) -> None:
+    step = called(raising(error), "thing")
+    assert (step.error, step.output, step.performed) == (sentence, "", True)
+
+
+def test_a_result_that_cannot_be_written_is_a_sentence() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    step = called(returning(circle), "thing")
+    assert step.error is not None
+    assert step.error.startswith("thing failed with ValueError: Circular reference")
+
+
+def test_a_tool_that_takes_too_long_is_left_and_said() -> None:
+    release = threading.Event()
+    step = called(doing(lambda _place, _arguments: release.wait(0.5), tool_timeout_ms=50), "thing")
+    release.set()
+    assert step.error == (
+        "thing took longer than 0.05 s. It may still take effect: look before you call it again."
+    )
+    assert step.duration_ms >= 50
+
+
+def test_an_asynchronous_tool_that_takes_too_long_is_ended() -> None:
+    ended = []
+
+    async def slow(_place: Place, _arguments: dict[str, Any]) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    step = called(doing(slow, tool_timeout_ms=50, effect="none"), "thing")
+    assert step.error is not None
+    assert step.error.startswith("thing took longer than 0.05 s. Ask for less")
+    assert ended == [True]
+
+
+def test_a_cancel_before_the_call_keeps_the_tool_from_beginning() -> None:
+    begun: list[bool] = []
+    gateway = doing(lambda _place, _arguments: begun.append(True))
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(gateway.call("thing", {}))
+        await asyncio.sleep(0)  # up to the gateway's own last look
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert begun == []
+
+
+def test_a_synchronous_tool_does_not_hold_the_loop_up() -> None:
+    release = threading.Event()
+    gateway = doing(lambda _place, _arguments: release.wait(10))
+
+    async def both() -> str:
+        waiting = asyncio.ensure_future(gateway.call("thing", {}))
+        while not waiting.done():
+            await asyncio.sleep(0.01)
+            release.set()
+        return (await waiting).output
+
+    assert asyncio.run(both()) == "true"
+
+
+# Rehearsal
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("http_request", {"url": "https://a.b/c"}, "would send GET https://a.b/c; nothing was sent."),
+        (
+            "http_request",
+            {"url": "https://a.b", "method": "POST", "json": {}},
+            "would send POST https://a.b with json; nothing was sent.",
+        ),
+        (
+            "gmail_send",
+            {"to": "a@b.c", "subject": "Hi", "body": "x"},
+            "would send a mail to a@b.c: “Hi”; nothing was sent.",
+        ),
+        ("gmail_read", {"limit": 2}, 'would call gmail_read with {"limit": 2}; nothing was sent.'),
+    ],
+)
+def test_a_rehearsal_describes_what_reaches_outside(
+    rehearsal: Gateway, name: str, arguments: dict[str, Any], sentence: str
+) -> None:
+    step = called(rehearsal, name, **arguments)
+    assert (step.output, step.error, step.performed) == (f"Rehearsal: {sentence}", None, False)
+
+
+def test_a_rehearsal_never_enters_the_code_of_a_tool_that_reaches_outside(workspace: Path) -> None:
+    entered: list[str] = []
+
+    def enter(_place: Place, _arguments: dict[str, Any]) -> None:
+        entered.append("here")
+
+    effects: tuple[Effect, ...] = ("none", "local", "outside")
+    tools = [ToolDefinition(name=effect, script_path=effect, effect=effect) for effect in effects]
+    gateway = Gateway(
+        tools,
+        workspace=workspace,
+        settings=Settings(),
+        rehearsal=True,
+        implementations=dict.fromkeys(effects, enter),
+    )
+    steps = [called(gateway, effect) for effect in effects]
+    gateway.close()
+    assert [step.performed for step in steps] == [True, True, False]
+    assert len(entered) == 2
+
+
+def test_a_rehearsal_describes_without_secrets(catalog: list[ToolDefinition], workspace: Path) -> None:
+    redact = Redactor({"token": SECRET}).redact
+    gateway = Gateway(catalog, workspace=workspace, settings=Settings(), redact=redact, rehearsal=True)
+    step = called(gateway, "http_request", url=f"https://a.b/?key={SECRET}")
+    assert SECRET not in step.model_dump_json()
+
+
+def test_a_rehearsal_refuses_arguments_as_a_run_does(rehearsal: Gateway) -> None:
+    step = called(rehearsal, "http_request")
+    assert step.error is not None
+    assert "“url” is missing" in step.error
+
+
+def test_a_rehearsal_writes_into_a_copy_and_reads_what_it_wrote(rehearsal: Gateway, workspace: Path) -> None:
+    async def write_and_read() -> list[ToolCallStep]:
+        return [
+            await rehearsal.call("file_read", {"path": "inputs/a.txt"}),
+            await rehearsal.call("file_write", {"path": "inputs/a.txt", "content": "changed"}),
+            await rehearsal.call("file_write", {"path": "new/b.txt", "content": "new"}),
+            await rehearsal.call("file_read", {"path": "inputs/a.txt"}),
+        ]
+
+    steps = asyncio.run(write_and_read())
+    assert [step.error for step in steps] == [None] * 4
+    assert [steps[0].output, steps[3].output] == ["given", "changed"]
+    assert steps[1].output.startswith("Rehearsal, in a scratch copy of the workspace: Wrote 7 bytes")
+    assert tree(workspace) == {"inputs/a.txt": b"given"}
+
+
+def test_parallel_calls_of_a_rehearsal_share_one_copy(rehearsal: Gateway) -> None:
+    async def in_parallel() -> str:
+        names = [f"{number}.txt" for number in range(8)]
+        await asyncio.gather(*(rehearsal.call("file_write", {"path": n, "content": n}) for n in names))
+        return (await rehearsal.call("file_read", {"path": "."})).output
+
+    assert asyncio.run(in_parallel()).count(".txt (5 bytes)") == 8
+
+
+def test_the_copy_is_removed_at_the_end(catalog: list[ToolDefinition], workspace: Path) -> None:
+    gateway = Gateway(catalog, workspace=workspace, settings=Settings(), rehearsal=True)
+    gateway.close()  # nothing to remove yet
+    called(gateway, "file_write", path="x", content="y")
+    assert gateway._scratch is not None
+    folder = gateway._scratch.folder
+    assert folder.exists()
+    gateway.close()
+    gateway.close()
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_the_copy_leaves_out_what_is_too_large_and_links_and_says_so(
+    catalog: list[ToolDefinition], workspace: Path
+) -> None:
+    (workspace / "big.bin").write_bytes(b"x" * 101)
+    (workspace / "link").symlink_to(workspace)
+    settings = Settings(file_limit_bytes=100)
+    gateway = Gateway(catalog, workspace=workspace, settings=settings, rehearsal=True)
+    step = called(gateway, "file_write", path="x", content="y")
+    missing = called(gateway, "file_read", path="big.bin")
+    gateway.close()
+    note = "(The scratch copy of the workspace leaves out links and what is too large: big.bin, link.)"
+    assert step.output.startswith(note) or step.output.startswith(
+        note.replace("big.bin, link", "link, big.bin")
+    )
+    assert missing.error is not None
+    assert "The scratch copy of the workspace leaves out" in missing.error
+
+
+def test_a_rehearsal_of_a_workspace_that_is_not_there_yet_works(
+    catalog: list[ToolDefinition], tmp_path: Path
+) -> None:
+    gateway = Gateway(catalog, workspace=tmp_path / "absent", settings=Settings(), rehearsal=True)
+    assert called(gateway, "file_write", path="a/b.txt", content="x").error is None
+    gateway.close()
+    assert not (tmp_path / "absent").exists()
+
+
+def test_every_builtin_is_reached_under_its_own_name() -> None:
+    assert all(path.startswith("builtin://") for path in BUILTIN)
+    assert BUILTIN["builtin://file_read"] is not BUILTIN["builtin://file_write"]

@@ -1,0 +1,229 @@
+"""The history of a prompt: what changed, going back, naming a version."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from personas_nb.entities.persona import Persona
+from personas_nb.entities.structured_prompt import CustomSection, StructuredPrompt
+from personas_nb.errors import InvalidInput, NotFound
+from personas_nb.personas.personas import Personas
+from personas_nb.personas.prompt_diff import compare
+from personas_nb.personas.versions import Versions
+from personas_nb.store.database import Store
+from personas_nb.vault.credentials import Credentials
+from personas_nb.vault.keys import KeyRing
+
+
+@pytest.fixture
+def personas(tmp_path: Path):
+    store = Store(tmp_path)
+    yield Personas(store, Credentials(store, KeyRing(key_file=tmp_path / "keys.json", use_keyring=False)))
+    store.close()
+
+
+@pytest.fixture
+def versions(personas: Personas) -> Versions:
+    made = Versions(personas.store, personas)
+    personas.create(name="A", identity="You watch invoices.", instructions="1. Read\n2. Write")
+    personas.update("a", instructions="1. Read\n2. Check\n3. Write")
+    personas.update("a", examples="An example.")
+    return made
+
+
+def prompt(**sections: str) -> Persona:
+    return Persona(name="A", structured_prompt=StructuredPrompt(**sections))
+
+
+def summary(old: Persona, new: Persona) -> str:
+    return compare(old, new, a=1, b=2).summary
+
+
+# Finding
+
+
+def test_versions_are_listed_newest_first(versions: Versions) -> None:
+    assert [row.version for row in versions.list("a")] == [3, 2, 1]
+
+
+def test_a_version_is_found_by_number_and_by_tag(versions: Versions) -> None:
+    versions.tag("a", 2, "production")
+    assert versions.get("a", 2) == versions.get("a", "2") == versions.get("a", "production")
+
+
+def test_an_unknown_version_is_answered_with_those_there_are(versions: Versions) -> None:
+    versions.tag("a", 2, "production")
+    with pytest.raises(NotFound, match="It has 1 to 3, and the tags production"):
+        versions.get("a", 7)
+    with pytest.raises(NotFound, match="Did you mean “production”"):
+        versions.get("a", "prodution")
+
+
+# What changed
+
+
+def test_without_numbers_the_current_version_is_compared_with_the_one_before(versions: Versions) -> None:
+    difference = versions.diff("a")
+    assert (difference.a, difference.b, difference.summary) == (2, 3, "Examples added")
+    assert (versions.diff("a", 1).b, versions.diff("a", b=2).a) == (3, 1)
+
+
+def test_the_first_version_alone_shows_no_change(personas: Personas) -> None:
+    personas.create(name="A", identity="x")
+    difference = Versions(personas.store, personas).diff("a")
+    assert (difference.sections, difference.summary) == ((), "no change in what is said")
+
+
+def test_a_difference_names_the_words_that_changed(versions: Versions) -> None:
+    (section,) = compare(
+        prompt(identity="You watch mail."), prompt(identity="You watch all mail."), a=1, b=2
+    ).sections
+    assert (section.heading, section.status) == ("Identity", "changed")
+    assert section.hunks == (("equal", "You watch "), ("insert", "all "), ("equal", "mail."))
+
+
+def test_the_text_of_a_difference_is_a_plain_unified_diff(versions: Versions) -> None:
+    assert versions.diff("a", 1, 3).text.splitlines() == [
+        "--- version 1",
+        "+++ version 3",
+        "@@ Instructions (changed) @@",
+        " 1. Read",
+        "-2. Write",
+        "+2. Check",
+        "+3. Write",
+        "@@ Examples (added) @@",
+        "+An example.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (prompt(identity="a b c d"), prompt(), "Identity removed"),
+        (prompt(identity="Watch the mail."), prompt(identity="Sing a song!"), "Identity rewritten"),
+        (prompt(identity="Watch the mail."), prompt(identity="Watch the new mail."), "Identity reworded"),
+        (prompt(instructions="a\nb"), prompt(instructions="a\nb\nc"), "Instructions: 1 line added"),
+        (prompt(instructions="aa\nb\nc"), prompt(instructions="aa"), "Instructions: 2 lines removed"),
+        (prompt(instructions="a\nb"), prompt(instructions="a\n\nb"), "Instructions: 1 line added"),
+        (Persona(name="A", system_prompt="x"), prompt(identity="x"), "no change in what is said"),
+        (
+            Persona(name="A", system_prompt="one two"),
+            Persona(name="A", system_prompt="one three two"),
+            "Identity reworded",
+        ),
+        (
+            prompt(identity="x"),
+            Persona(name="A", structured_prompt="{oops"),
+            "Structured prompt (unreadable) added; Identity removed",
+        ),
+    ],
+)
+def test_a_summary_says_what_was_done(old: Persona, new: Persona, words: str) -> None:
+    assert summary(old, new) == words
+
+
+def test_a_change_of_a_system_prompt_that_is_not_in_use_is_shown_as_such() -> None:
+    old, new = (
+        prompt(identity="x").changed(system_prompt="a"),
+        prompt(identity="x").changed(system_prompt="b"),
+    )
+    assert summary(old, new) == "System prompt (not in use) rewritten"
+
+
+def test_custom_sections_that_change_places_are_reported() -> None:
+    tone, style = CustomSection(key="tone", content="t"), CustomSection(key="style", content="s")
+    old = Persona(name="A", structured_prompt=StructuredPrompt(custom_sections=(tone, style)))
+    new = Persona(name="A", structured_prompt=StructuredPrompt(custom_sections=(style, tone)))
+    assert summary(old, new) == "sections reordered"
+    assert compare(old, new, a=1, b=2).text.endswith("sections reordered")
+
+
+def test_a_custom_section_called_like_another_is_compared_on_its_own() -> None:
+    own = CustomSection(key="k", label="Identity", content="mine")
+    old = Persona(name="A", structured_prompt=StructuredPrompt(identity="x"))
+    new = Persona(name="A", structured_prompt=StructuredPrompt(identity="x", custom_sections=(own,)))
+    assert summary(old, new) == "Identity (2) added"
+
+
+LINES = st.lists(st.sampled_from(["", "a b", "a c", "b\t", "Größe 5", "\u2028x", "…"]), max_size=8).map(
+    "\n".join
+)
+
+
+@given(old=LINES, new=LINES)
+@settings(deadline=None)
+def test_both_texts_can_be_put_together_from_the_hunks(old: str, new: str) -> None:
+    sections = compare(prompt(identity=old), prompt(identity=new), a=1, b=2).sections
+    if old.strip() == new.strip():
+        assert sections == ()
+    else:
+        (section,) = sections
+        assert (section.old, section.new) == (old.strip(), new.strip())
+
+
+def test_a_prompt_of_many_lines_is_compared_at_once() -> None:
+    old = "\n".join(f"{number}. do the thing\n" for number in range(5_000))
+    new = old.replace("2500. do", "2500. never do")
+    (section,) = compare(prompt(instructions=old), prompt(instructions=new), a=1, b=2).sections
+    assert ("insert", "never ") in section.hunks
+    assert section.summary == "Instructions: 1 line added, 1 removed"
+
+
+# Going back
+
+
+def test_going_back_makes_a_new_version_with_the_old_prompt(versions: Versions, personas: Personas) -> None:
+    before = personas.get("a")
+    back = versions.rollback("a", 1)
+    assert back.prompt == StructuredPrompt(identity="You watch invoices.", instructions="1. Read\n2. Write")
+    newest = versions.list(back)[0]
+    assert (newest.version, newest.author, newest.change_summary) == (
+        4,
+        "rollback",
+        "rolled back to version 1",
+    )
+    same = {"structured_prompt": before.structured_prompt, "version": 3, "updated_at": before.updated_at}
+    assert back.changed(**same) == before
+
+
+def test_going_back_to_the_prompt_that_is_current_changes_nothing(
+    versions: Versions, personas: Personas
+) -> None:
+    versions.rollback("a", 1)
+    current = personas.get("a")
+    assert versions.rollback("a", 1) == versions.rollback("a", 4) == current
+    assert len(versions.list("a")) == 4
+
+
+def test_going_back_also_restores_a_prompt_that_could_not_be_read(
+    versions: Versions, personas: Personas
+) -> None:
+    personas.create(name="B", structured_prompt="{oops", system_prompt="s")
+    personas.update("b", structured_prompt={"identity": "fine"})
+    assert versions.rollback("b", 1).structured_prompt == "{oops"
+
+
+# Tags
+
+
+def test_a_tag_moves_from_one_version_to_another(versions: Versions) -> None:
+    versions.tag("a", 1, "production")
+    assert versions.tag("a", 3, "production").tag == "production"
+    assert [row.tag for row in versions.list("a")] == ["production", None, None]
+    assert versions.tag("a", "production", None).tag is None
+    assert [row.tag for row in versions.list("a")] == [None, None, None]
+
+
+def test_a_tag_of_one_persona_leaves_that_of_another(versions: Versions, personas: Personas) -> None:
+    personas.create(name="B")
+    versions.tag("b", 1, "production")
+    versions.tag("a", 1, "production")
+    assert versions.get("b", "production").version == 1
+
+
+@pytest.mark.parametrize("tag", ["", "7", "two words", " x", "x" * 65])
+def test_a_tag_that_could_be_taken_for_something_else_is_refused(versions: Versions, tag: str) -> None:
+    with pytest.raises(InvalidInput, match="one word"):
+        versions.tag("a", 1, tag)
