@@ -35,6 +35,8 @@ STOP_SECONDS = 3.0  # Jupyter kills a kernel five seconds after it asked it to e
 BATCH = 512
 
 log = logging.getLogger("personas_nb.worker")
+# Without a handler Python would print errors to stderr, from this thread into whatever cell is newest.
+logging.getLogger("personas_nb").addHandler(logging.NullHandler())
 _lent: dict[Path, tuple[Worker, int]] = {}
 _registry_lock = threading.Lock()
 

@@ -297,3 +297,14 @@ def test_no_path_writes_outside_or_raises_anything_but_a_sentence(
     else:
         assert read(parent / "workspace", path) == "new"
     assert [entry.name for entry in parent.iterdir()] == ["workspace"]
+
+
+def test_a_long_file_is_read_on_from_an_offset(tmp_path):
+    file_write(tmp_path, "long.txt", "0123456789", limit_bytes=1000)
+    assert file_read(tmp_path, "long.txt", offset=7, limit_bytes=1000) == "789"
+
+
+def test_an_offset_behind_the_end_says_how_long_the_file_is(tmp_path):
+    file_write(tmp_path, "short.txt", "abc", limit_bytes=1000)
+    with pytest.raises(ToolError, match="has 3 characters"):
+        file_read(tmp_path, "short.txt", offset=3, limit_bytes=1000)

@@ -320,10 +320,26 @@ def test_a_name_at_an_address_that_is_not_public_is_refused(address: str) -> Non
     assert "http_allowed_hosts" in said
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"])
-def test_an_address_in_any_spelling_is_refused_unless_it_is_allowed(host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])
+def test_an_address_that_is_not_public_is_refused_unless_it_is_allowed(host: str) -> None:
     said = refusal(f"http://{host}:1/", ToolDenied, settings=Settings())
     assert "not an address of the public internet" in said
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1"])
+def test_an_address_is_refused_in_the_spellings_that_only_the_system_knows(host: str) -> None:
+    async def as_the_system_reads_it(host: str, port: int) -> list[str]:
+        return [socket.inet_ntoa(socket.inet_aton(host))]
+
+    said = refusal(f"http://{host}/", ToolDenied, settings=Settings(), resolve=as_the_system_reads_it)
+    assert said.startswith(f"“{host}” is at 127.0.0.1")
+
+
+def test_names_are_resolved_by_the_system(server: Server) -> None:
+    server.on("/x", b"here")
+    url = f"http://localhost:{server.port}/x"
+    assert "“localhost” is at " in refusal(url, ToolDenied, settings=Settings())
+    assert ask(url, settings=Settings(http_allowed_hosts=("localhost",)))["body"] == "here"
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101"])

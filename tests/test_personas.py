@@ -414,7 +414,8 @@ def test_purging_deletes_everything_of_a_persona_and_nothing_of_another(personas
         store.table("memories", Memory).insert(Memory(persona_id=persona.id, title="t"))
         with store.write() as db:
             for statement in (
-                "insert into executions (id, persona_id, status, claim_token, created_at) values (?1, ?1, 'failed', 0, '')",
+                "insert into executions (id, persona_id, status, claim_token, created_at) "
+                "values (?1, ?1, 'failed', 0, '')",
                 "insert into execution_texts values (?1, 'output', 'x')",
                 "insert into intents (id, execution_id, status, created_at) values (?1, ?1, 'open', '')",
                 "insert into design_sessions (id, persona_id, instruction, state, revision, created_at) "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from personas_nb.design.feasibility import assess
 from personas_nb.entities.base import made
@@ -19,46 +19,13 @@ from personas_nb.entities.credential import Credential
 from personas_nb.entities.design import DesignResult, Feasibility, FeasibilityIssue, SuggestedTrigger
 from personas_nb.entities.event import Subscription
 from personas_nb.entities.persona import Persona
-from personas_nb.entities.tool import ToolDefinition
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import DesignError, InvalidInput
 from personas_nb.store.database import Store
 
-
-class PersonasRoom(Protocol):
-    """What applying needs of the personas."""
-
-    def create(self, *, author: Any = ..., **fields: Any) -> Persona:
-        """A new persona."""
-        ...
-
-    def update(self, ref: str, *, author: Any = ..., summary: str | None = ..., **fields: Any) -> Persona:
-        """A changed persona."""
-        ...
-
-    def get(self, ref: str) -> Persona:
-        """The persona of that name, slug or id."""
-        ...
-
-
-class ToolsRoom(Protocol):
-    """What applying needs of the tools."""
-
-    def list(self) -> list[ToolDefinition]:
-        """All tools."""
-        ...
-
-    def assigned(self, persona: Persona | str) -> list[ToolDefinition]:
-        """The persona's tools."""
-        ...
-
-    def assign(self, persona: Persona | str, *names: str) -> list[ToolDefinition]:
-        """Give tools."""
-        ...
-
-    def unassign(self, persona: Persona | str, *names: str) -> list[ToolDefinition]:
-        """Take tools."""
-        ...
+if TYPE_CHECKING:
+    from personas_nb.personas.personas import Personas
+    from personas_nb.tools.catalog import Tools
 
 
 @dataclass(frozen=True)
@@ -73,7 +40,7 @@ class Applier:
     """Applies designs to one store."""
 
     def __init__(
-        self, store: Store, *, personas: PersonasRoom, tools: ToolsRoom, timezone: Callable[[], str]
+        self, store: Store, *, personas: Personas, tools: Tools, timezone: Callable[[], str]
     ) -> None:
         self._store = store
         self._personas = personas
@@ -120,7 +87,7 @@ class Applier:
             before = _last_design(existing)
             changes: list[str] = []
             if existing is None:
-                persona = self._personas.create(author="design", **fields)
+                persona = self._personas.create(author="design", summary="designed", **fields)
                 changes.append(f"Persona “{persona.name}” was created.")
             else:
                 persona, changed = self._updated(existing, fields)
@@ -148,17 +115,18 @@ class Applier:
         return fields
 
     def _updated(self, existing: Persona, fields: dict[str, Any]) -> tuple[Persona, list[str]]:
-        wanted = existing.changed(**fields)
-        changed = {name: fields[name] for name in fields if getattr(wanted, name) != getattr(existing, name)}
-        if set(changed) == {"last_design_result"}:
-            same = _without_feasibility(fields["last_design_result"])
-            if same == _without_feasibility(existing.last_design_result):
-                return existing, []
-        if not changed:
-            return existing, []
-        words = [_FIELD_WORDS[name] for name in changed if name in _FIELD_WORDS]
-        summary = f"Design: {', '.join(words)} changed." if words else "Design applied."
-        return self._personas.update(existing.id, author="design", summary=summary, **changed), [summary]
+        same = _without_feasibility(fields["last_design_result"])
+        if same == _without_feasibility(existing.last_design_result):
+            del fields["last_design_result"]  # a credential that came or went is no other design
+        if existing.archived_at is not None:
+            fields["enabled"] = True  # brings it back
+        persona = self._personas.update(existing.id, author="design", **fields)
+        words = [
+            what for name, what in _FIELD_WORDS.items() if getattr(persona, name) != getattr(existing, name)
+        ]
+        if persona.version != existing.version:
+            words.append(f"prompt, version {persona.version}")
+        return persona, [f"Changed: {', '.join(words)}."] if words else []
 
     def _channels(self, result: DesignResult, existing: Persona | None) -> tuple[dict[str, Any], ...]:
         """The persona's channels, and those of the design whose credential is there."""
@@ -186,7 +154,9 @@ class Applier:
             self._tools.assign(persona.id, *new)
         if old:
             self._tools.unassign(persona.id, *old)
-        return [f"Tool {name} was assigned." for name in new] + [f"Tool {name} was taken away." for name in old]
+        return [f"Tool {name} was assigned." for name in new] + [
+            f"Tool {name} was taken away." for name in old
+        ]
 
     def _apply_triggers(self, persona: Persona, result: DesignResult) -> list[str]:
         rows = self._triggers.find("persona_id = ?", [persona.id])
@@ -242,10 +212,10 @@ class Applier:
 _FIELD_WORDS = {
     "name": "name",
     "description": "description",
-    "structured_prompt": "prompt",
     "notification_channels": "notification channels",
     "model_profile": "model",
     "design_context": "context files",
+    "archived_at": "archived no more",
 }
 
 

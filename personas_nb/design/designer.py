@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from personas_nb.design.context import ContextText
 from personas_nb.entities.connector import Connector
-from personas_nb.entities.design import DesignQuestion, DesignResult, DesignTurn
+from personas_nb.entities.design import DesignQuestion, DesignResult, DesignTurn, Flow, FlowEdge, FlowStep
 from personas_nb.entities.structured_prompt import StructuredPrompt
 from personas_nb.entities.tool import ToolDefinition
 
@@ -76,3 +77,14 @@ def markdown_of(prompt: StructuredPrompt) -> str:
     You watch invoices.
     """
     return "\n\n".join(f"## {heading}\n\n{text}" for heading, text in prompt.sections())
+
+
+def chained(boxes: Sequence[FlowStep]) -> Flow:
+    """Boxes with an arrow from each to the next.
+
+    >>> flow = chained([FlowStep(id="read", label="Read"), FlowStep(id="write", label="Write")])
+    >>> [(edge.source, edge.target) for edge in flow.edges]
+    [('read', 'write')]
+    """
+    edges = (FlowEdge(source=first.id, target=second.id) for first, second in pairwise(boxes))
+    return Flow(steps=tuple(boxes), edges=tuple(edges))

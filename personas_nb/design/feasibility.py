@@ -85,7 +85,9 @@ def _connector_findings(
             by_name.setdefault(name, SuggestedConnector(name=name))
     for channel in result.suggested_notification_channels:
         if channel.required_connector:
-            by_name.setdefault(channel.required_connector, SuggestedConnector(name=channel.required_connector))
+            by_name.setdefault(
+                channel.required_connector, SuggestedConnector(name=channel.required_connector)
+            )
     for name in by_name:
         if name not in known:
             near = did_you_mean(name, known)

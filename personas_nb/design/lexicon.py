@@ -11,32 +11,48 @@ from dataclasses import dataclass
 _I = re.IGNORECASE
 _MAIL = r"(?:e-?mails?|g-?mails?|mails?)"
 _FILE = (
-    r"(?:(?:text |log |data |csv |json |markdown |report )?files?|folders?|director(?:y|ies)|csvs?|tsvs?|json|ya?ml|xml|logs"
+    r"(?:files?|folders?|director(?:y|ies)|csvs?|tsvs?|logs"
     r"|markdown|spreadsheets?|excel|xlsx?|documents?|docs|pdfs?|txt|data ?sets?|workspace)"
 )
-_PATH = r"(?<![\w/])(?:\.{0,2}/)?(?:[\w-]+/)*[\w-]+\.(?:csv|tsv|txt|md|json|jsonl|ya?ml|log|xml|html?|py|ipynb|eml|ini|toml)\b|\b[\w-]+/(?:[\w.-]+/?)*(?=\s|$|[,.;])"
+_SUFFIX = r"(?:csv|tsv|txt|md|jsonl?|ya?ml|log|xml|html?|py|ipynb|eml|ini|toml)"
+# A text file by its suffix, or a folder by its slash; lengths are bounded to keep the search linear.
+_PATH = (
+    rf"(?<![\w/-])(?:\.{{0,2}}/)?(?:[\w-]{{1,80}}/){{0,20}}"
+    rf"(?:[\w-]{{1,80}}\.{_SUFFIX}\b|(?<=\w/)(?=\s|$|[,.;]))"
+)
 _MADE = r"(?:reports?|tables?|minutes|notes|digests?|documents?|change ?logs?|newsletters?|index|memos?|protocols?)"
-_WRITING = r"(?:write|save|store|create|generate|produce|export|append|put|log|record|compile|prepare|make|keep|collect|dump)"
-_REWRITING = r"(?:convert|update|clean|merge|sort|deduplicate|rename|rewrite|translate|reformat|split|join|tidy)"
+_WRITING = (
+    r"(?:write|save|store|create|generate|produce|export|append|put|log|record|compile|prepare|make|keep|collect"
+    r"|dump)"
+)
+_REWRITING = (
+    r"(?:convert|update|clean|merge|sort|deduplicate|rename|rewrite|translate|reformat|split|join|tidy)"
+)
 _URL = r"https?://\S+"
 _WEB = (
-    r"(?:urls?|(?:rest )?apis?|endpoints?|web ?sites?|web ?pages?|websites?|home ?pages?|pages?|sites?|rss|feeds?|https?|scrape"
-    r"|crawl|download|web|online|internet|hacker news|reddit|arxiv|wikipedia|weather|forecast|exchange rates?|stock prices?"
-    r"|share prices?|headlines|news|currency)"
+    r"(?:urls?|(?:rest )?apis?|endpoints?|web ?sites?|web ?pages?|home ?pages?|pages?|sites?|rss|feeds?|https?|scrape"
+    r"|crawl|download|web|online|internet|hacker news|reddit|arxiv|wikipedia|weather|forecast|exchange rates?"
+    r"|(?:stock|share) prices?|headlines|news|currency)"
 )
-_POSTING = r"(?:post|send|tell|notify|alert|message|ping|report|share|write|announce|warn|inform|publish|let|put|summari[sz]e)"
-_PRODUCT = r"(?:summary|digest|overview|alerts?|notifications?|messages?|reports?|updates?|reminders?|brief(?:ing)?|list|results?|answer)"
+_POSTING = (
+    r"(?:post|send|tell|notify|alert|message|ping|report|share|write|announce|warn|inform|publish|let|put"
+    r"|summari[sz]e)"
+)
+_PRODUCT = (
+    r"(?:summary|digest|overview|alerts?|notifications?|messages?|reports?|updates?|reminders?|brief(?:ing)?|list"
+    r"|results?|answer)"
+)
 _ME = r"(?:me|us|the user|the team|my team|everyone|everybody)"
 
 MESSAGES = ("user_message", "manual_review", "agent_memory", "emit_event", "persona_action")
 _MESSAGE_WORDS = {
     "manual_review": (
-        rf"\bask {_ME}\b|\bask (?:for|first)\b|\b(?:my|our|manual|human) (?:approval|permission|confirmation|review|decision"
-        r"|sign-?off|ok|okay|consent)\b|\b(?:for|need|needs|request|require|get|without) (?:an? )?(?:approval|permission"
-        rf"|confirmation|sign-?off|(?:manual |human )review)\b|\b(?:confirm|check|clear) (?:it |this |that )?with {_ME}\b"
-        r"|\blet (?:me|us) (?:decide|approve|review|confirm|check|choose|sign)\b|\bwait for (?:me|us|my|our)\b"
-        r"|\b(?:i|we) (?:must |have to |should |want to |need to )?(?:approve|confirm|decide|review|sign)\b|\bapproved? by me\b"
-        r"|\bmanual_review\b"
+        rf"\bask {_ME}\b|\bask (?:for|first)\b|\b(?:my|our|manual|human) (?:approval|permission|confirmation|review"
+        r"|decision|sign-?off|ok|okay|consent)\b|\b(?:for|need|needs|request|require|get|without) (?:an? )?(?:approval"
+        rf"|permission|confirmation|sign-?off|(?:manual |human )review)\b|\b(?:confirm|check|clear) (?:it |this |that )?"
+        rf"with {_ME}\b|\blet (?:me|us) (?:decide|approve|review|confirm|check|choose|sign)\b|\bwait for (?:me|us|my|our)"
+        r"\b|\b(?:i|we) (?:must |have to |should |want to |need to )?(?:approve|confirm|decide|review|sign)\b"
+        r"|\bapproved? by me\b|\bmanual_review\b"
     ),
     "agent_memory": (
         r"\b(?:remember|memori[sz]e|keep in mind|don['’]?t forget|do not forget|keep track of|recall|for next time"
@@ -44,20 +60,28 @@ _MESSAGE_WORDS = {
     ),
     "user_message": (
         rf"\b(?:tell|notify|alert|inform|warn|ping|message|remind|update|brief|show) {_ME}\b|\blet (?:me|us) know\b"
-        rf"|\breport (?:back|it|them|this|that|to {_ME})\b|\b(?:post|send|give|share|deliver|publish) (?:{_ME} )?(?:an? |the |its? |"
-        rf"your )?(?:[\w-]+ ){{0,3}}?{_PRODUCT}\b|\b(?:notify|notification|alert)\b|\buser_message\b|\bpost (?:it|them|this)\b"
+        rf"|\breport (?:back|it|them|this|that|to {_ME})\b|\b(?:post|send|give|share|deliver|publish) (?:{_ME} )?"
+        rf"(?:an? |the |its? |your )?(?:[\w-]+ ){{0,3}}?{_PRODUCT}\b|\b(?:notify|notification|alert)\b"
+        r"|\buser_message\b|\bpost (?:it|them|this)\b"
     ),
-    "emit_event": r"\b(?:emit|publish|raise|fire|broadcast|send)\b[^.]*\bevents?\b|\b(?:emit|publish) (?:an? )?\w+_\w+|\bemit_event\b",
+    "emit_event": (
+        r"\b(?:emit|publish|raise|fire|broadcast|send)\b[^.]{0,80}?\bevents?\b|\b(?:emit|publish) (?:an? )?\w+_\w+"
+        r"|\bemit_event\b"
+    ),
     "persona_action": r"\bpersona_action\b",
 }
 _OTHER_PERSONA = re.compile(
-    r"\b(?:start|run|trigger|call|wake|invoke|launch)\s+(?:up\s+)?(?:the\s+|my\s+)?(?:persona\s+[“\"']?(?P<after>[\w-]+(?: [A-Z][\w-]*)*)"
-    r"|[“\"'](?P<quoted>[^”\"']+)[”\"']|(?P<before>[\w-]+(?: [\w-]+){0,3}?)\s+(?:persona|agent)\b)"
-    r"|\b(?:hand|pass|give)\s+(?:(?:it|this|that|them|the \w+)\s+)?(?:over\s+|on\s+)?to\s+(?:the\s+)?(?:persona\s+)?"
-    r"[“\"']?(?P<to>(?:[A-Z][\w-]*|[a-z]+-[a-z-]+)(?: [A-Z]?[\w-]+)??)(?=[”\"'.,]|\s+persona|\s*$)"
+    r"\b(?i:start|run|trigger|call|wake|invoke|launch)\s+(?:up\s+)?(?:the\s+|my\s+)?"
+    r"(?:persona\s+[“\"']?(?P<after>[\w-]+(?: [A-Z][\w-]*)*)|[“\"'](?P<quoted>[^”\"']+)[”\"']"
+    r"|(?P<before>[\w-]+(?: [\w-]+){0,3}?)\s+(?:persona|agent)\b)"
+    r"|\b(?i:hand|pass)\s+(?:(?:it|this|that|them|the \w+)\s+)?(?:over\s+|on\s+)?to\s+(?:the\s+)?(?:persona\s+)?"
+    r"[“\"']?(?P<to>(?:[A-Z][\w-]*(?: [A-Z][\w-]*)*|[a-z]+-[a-z-]+))"
 )
-_EVENT_NAME = re.compile(
-    r"[“\"'](?P<quoted>[^”\"']+)[”\"']|\b(?P<snake>(?!emit_event)[a-z0-9]+(?:[_.:][a-z0-9]+)+)\b|\b(?P<word>[\w-]+) event\b", _I
+_EVENT_NAMES = (
+    re.compile(r"[“\"'‘]([^”\"'’]+)[”\"'’]"),
+    re.compile(r"\b((?!emit_event)[a-z0-9]+(?:[_.:][a-z0-9]+)+)\b", _I),
+    re.compile(r"\bevents? (?:named|called|of type) ([\w-]+)", _I),
+    re.compile(r"\b([\w-]+) events?\b", _I),
 )
 _SERVICES = re.compile(
     r"\b(?:ClickUp|Jira|Notion|Trello|Asana|Discord|Airtable|HubSpot|Salesforce|Zendesk|Confluence|Stripe|Shopify|Todoist"
@@ -95,7 +119,9 @@ def wanted(clause: str, *, about_mail: bool = False) -> Wanted:
     web, connectors, channels, services = _web_and_services(clause)
     files = _file_tools(clause, is_web=bool(web))
     messages = tuple(kind for kind in MESSAGES if _asks(kind, clause))
-    if "gmail_send" in mail and re.search(rf"\b(?:by|via|per) {_MAIL}\b|^(?:e-?mail|mail)\b|\ban? {_MAIL}\b", clause, _I):
+    if "gmail_send" in mail and re.search(
+        rf"\b(?:by|via|per) {_MAIL}\b|^(?:e-?mail|mail)\b|\ban? {_MAIL}\b", clause, _I
+    ):
         messages = tuple(kind for kind in messages if kind != "user_message")
     return Wanted(
         tools=tuple(dict.fromkeys((*mail, *files, *web))),
@@ -113,7 +139,9 @@ def speaks_of_mail(text: str) -> bool:
 
 def _without_paths(text: str) -> str:
     text = re.sub(_URL, " ", text)
-    text = re.sub(r"\b(?:folder|directory)\s+[“\"']?\w+[”\"']?|\b\w+ (?:folder|directory)\b", " ", text, flags=_I)
+    text = re.sub(
+        r"\b(?:folder|directory)\s+[“\"']?\w+[”\"']?|\b\w+ (?:folder|directory)\b", " ", text, flags=_I
+    )
     return re.sub(_PATH, " ", text, flags=_I)
 
 
@@ -123,12 +151,22 @@ def _mail_tools(clause: str, about_mail: bool) -> tuple[str, ...]:
     names_mail = bool(re.search(rf"\b{_MAIL}\b", text, _I))
     is_about = names_mail or has_inbox
     drafts = bool(re.search(r"\bdrafts?\b", text, _I))
-    negated = bool(re.search(r"\b(?:never|not|don['’]?t|without)\s+(?:\w+\s+)?(?:send|reply|answer|forward)", text, _I))
-    answers = bool(re.search(r"\b(?:reply|replies|respond|answer|forward)\b", text, _I)) and (is_about or about_mail)
+    negated = bool(
+        re.search(r"\b(?:never|not|don['’]?t|without)\s+(?:\w+\s+)?(?:send|reply|answer|forward)", text, _I)
+    )
+    answers = bool(re.search(r"\b(?:reply|replies|respond|answer|forward)\b", text, _I)) and (
+        is_about or about_mail
+    )
     sends = bool(
-        re.search(rf"\b(?:send|write|compose)\b.*\b(?:{_MAIL}|newsletters?)\b|\b(?:by|via|per) {_MAIL}\b", text, _I)
+        re.search(
+            rf"\b(?:send|write|compose)\b.{{0,80}}?\b(?:{_MAIL}|newsletters?)\b|\b(?:by|via|per) {_MAIL}\b",
+            text,
+            _I,
+        )
         or re.search(r"^(?:e-?mail|mail)\s+(?!from\b|in\b|of\b|that\b|is\b)\S+", text, _I)
-        or re.search(r"\b(?:and|then|,)\s+(?:e-?mail|mail)\s+(?:me|us|him|her|them|it|the|a|an|my)\b", text, _I)
+        or re.search(
+            r"\b(?:and|then|,)\s+(?:e-?mail|mail)\s+(?:me|us|him|her|them|it|the|a|an|my)\b", text, _I
+        )
         or re.search(r"\b(?:send|forward)\b[^@]*\S+@\S+", text, _I)
     )
     tools: list[str] = []
@@ -145,7 +183,13 @@ def _file_tools(clause: str, *, is_web: bool) -> tuple[str, ...]:
     text = re.sub(_URL, " ", clause)
     names_file = bool(re.search(rf"\b{_FILE}\b", text, _I))
     has_path = bool(re.search(_PATH, text, _I))
-    into = bool(re.search(rf"\b(?:to|into|as|in)\s+(?:an?\s+|the\s+|my\s+)?(?:[\w-]+\s+){{0,2}}?(?:{_FILE}\b|{_PATH})", text, _I))
+    into = bool(
+        re.search(
+            rf"\b(?:to|into|as|in)\s+(?:an?\s+|the\s+|my\s+)?(?:[\w-]+\s+){{0,2}}?(?:{_FILE}\b|{_PATH})",
+            text,
+            _I,
+        )
+    )
     writes = bool(re.search(rf"(?:^|\b(?:and|then|also|to|you)\s+|,\s*){_WRITING}\b", text, _I))
     rewrites = bool(re.search(rf"(?:^|\b(?:and|then|also|to|you)\s+|,\s*){_REWRITING}\b", text, _I))
     makes = bool(re.search(rf"\b{_WRITING}\b\s+(?:\S+\s+){{0,4}}?{_MADE}\b", text, _I))
@@ -155,7 +199,11 @@ def _file_tools(clause: str, *, is_web: bool) -> tuple[str, ...]:
         return ("file_write",)
     if rewrites and (names_file or has_path):
         return ("file_read", "file_write")
-    if into and re.search(rf"\b(?:{_WRITING}|download|extract|move|copy|add)\b", text, _I) and not re.search(r"\bread\b", text, _I):
+    if (
+        into
+        and re.search(rf"\b(?:{_WRITING}|download|extract|move|copy|add)\b", text, _I)
+        and not re.search(r"\bread\b", text, _I)
+    ):
         return ("file_write",)
     if (names_file and not is_web) or has_path:
         return ("file_read",)
@@ -205,7 +253,7 @@ def event_name(clause: str) -> str:
     >>> event_name("emit an event “Invoice found”")
     'invoice_found'
     """
-    match = _EVENT_NAME.search(clause)
-    name = next((name for name in match.groups() if name), "") if match else ""
+    matches = (pattern.search(clause) for pattern in _EVENT_NAMES)
+    name = next((match[1] for match in matches if match), "")
     name = re.sub(r"[^a-z0-9.:]+", "_", name.lower()).strip("_")
     return "custom" if name in ("", "a", "an", "the", "custom", "this", "that") else name

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from personas_nb.design.designer import DesignAnswer, DesignRequest, markdown_of
+from personas_nb.design.designer import DesignAnswer, DesignRequest, chained, markdown_of
 from personas_nb.engine.model_errors import to_model_error
 from personas_nb.engine.models import ModelClients, ResolvedModel
 from personas_nb.entities.base import made
@@ -26,7 +26,6 @@ from personas_nb.entities.design import (
     DesignQuestion,
     DesignResult,
     Flow,
-    FlowEdge,
     FlowStep,
     SuggestedChannel,
     SuggestedConnector,
@@ -220,7 +219,7 @@ async def design(
     agent: Agent[None, Any] = Agent(
         model,
         output_type=cast(
-            Any,
+            "Any",
             [
                 ToolOutput(wanted, name="change" if is_patch else "plan", description=wanted.__doc__),
                 ToolOutput(PlanQuestion, name="question", description=PlanQuestion.__doc__),
@@ -247,7 +246,7 @@ async def design(
         )
     if isinstance(output, PlanPatch) and request.previous is not None:
         return DesignAnswer(patched(request.previous, output, request), cost_usd=cost_usd)
-    return DesignAnswer(_result(cast(Plan, output), request), cost_usd=cost_usd)
+    return DesignAnswer(_result(cast("Plan", output), request), cost_usd=cost_usd)
 
 
 def _explained(error: Exception, resolved: ResolvedModel) -> Exception:
@@ -371,9 +370,7 @@ def _shown(result: DesignResult) -> dict[str, Any]:
         ],
         "notification_channels": [one.model_dump() for one in result.suggested_notification_channels],
         "event_subscriptions": [one.model_dump() for one in result.suggested_event_subscriptions],
-        "highlights": [
-            one.model_dump(include={"category", "items"}) for one in result.design_highlights
-        ],
+        "highlights": [one.model_dump(include={"category", "items"}) for one in result.design_highlights],
         "flow": [step.label for step in result.flow.steps],
     }
 
@@ -406,9 +403,7 @@ def patched(previous: DesignResult, patch: PlanPatch, request: DesignRequest) ->
         prompt = previous.structured_prompt.changed(**sections)
         if prompt != previous.structured_prompt:
             fields |= {"structured_prompt": prompt, "full_prompt_markdown": markdown_of(prompt)}
-    for name in ("name", "summary"):
-        if getattr(patch, name) is not None:
-            fields[name] = getattr(patch, name)
+    fields |= {name: given for name in ("name", "summary") if (given := getattr(patch, name)) is not None}
     if patch.tools is not None:
         fields["suggested_tools"] = tuple(dict.fromkeys(patch.tools))
     if patch.triggers is not None:
@@ -430,9 +425,7 @@ _LISTS = (
 )
 
 
-def _merged(
-    present: tuple[CustomSection, ...], given: Sequence[PlanSection]
-) -> tuple[CustomSection, ...]:
+def _merged(present: tuple[CustomSection, ...], given: Sequence[PlanSection]) -> tuple[CustomSection, ...]:
     """Sections by key: given ones replace or follow, those without content go."""
     by_key = {section.key: section for section in present}
     for section in given:
@@ -451,20 +444,9 @@ def _trigger(trigger: PlanTrigger, timezone: str) -> SuggestedTrigger:
         config = {"interval_seconds": trigger.interval_seconds}
         if trigger.url:
             config["url"] = trigger.url
-    return SuggestedTrigger(
-        trigger_type=trigger.trigger_type, config=config, description=trigger.description
-    )
+    return SuggestedTrigger(trigger_type=trigger.trigger_type, config=config, description=trigger.description)
 
 
 def flow_of(labels: Sequence[str]) -> Flow:
-    """A chain of boxes, each with an arrow to the next.
-
-    >>> [(edge.source, edge.target) for edge in flow_of(["read", "decide", "write"]).edges]
-    [('s1', 's2'), ('s2', 's3')]
-    """
-    steps = tuple(FlowStep(id=f"s{number}", label=label) for number, label in enumerate(labels, 1))
-    edges = tuple(
-        FlowEdge(source=first.id, target=second.id)
-        for first, second in zip(steps, steps[1:], strict=False)
-    )
-    return Flow(steps=steps, edges=edges)
+    """A chain of boxes with these labels."""
+    return chained([FlowStep(id=f"step-{number}", label=label) for number, label in enumerate(labels, 1)])

@@ -8,7 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_PLAIN_VERBS = """
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+VERBS = word_set(
+    """
 add alert analyse analyze announce answer append apply approve archive ask book brief broadcast build calculate call
 categorise categorize check classify clean collect compare compile compose compute confirm convert copy count crawl
 create cross-check deduplicate delete deliver describe detect digest discard download draft email emit enrich ensure
@@ -20,27 +27,30 @@ query raise rank rate read recommend reconcile record refresh remember remind re
 respond retrieve review rewrite run save scan score scrape screen search select send share show sort split start
 store submit suggest sum summarise summarize sync tag take tell test tidy track transcribe transform translate
 trigger turn update upload use validate verify warn watch write
-""".split()
-VERBS = frozenset(_PLAIN_VERBS)
-GENERIC_VERBS = frozenset("add apply do ensure fill follow give keep let make order pass process take turn use".split())
-
-_STOPWORDS = frozenset(
+"""
+)
+GENERIC_VERBS = word_set(
+    "add apply do ensure fill follow give keep let make order pass process take turn use"
+)
+_STOPWORDS = word_set(
     """a an the this that these those my me i you your our us we it its he she they them their his her some any each
     every all both of in on at to from for with by about into onto over under and or but if when whenever while then
     than as is are was were be been being do does did have has had can could should would will may might must not no
     please so too very just also only there here what which who whom whose how why where new latest unread today
     today's yesterday's daily weekly important relevant recent incoming current whole entire something anything stuff
-    things thing everything someone help persona agent bot assistant need want like us""".split()
+    things thing everything someone help persona agent bot assistant need want like us"""
 )
-_DROPPED = frozenset("a an the my our your their his her its this that these those all any each every some new latest"
-                     " unread today's yesterday's incoming recent important current whole entire me us of".split())
+_DROPPED = word_set(
+    """a an the my our your their his her its this that these those all any each every some new latest
+    unread today's yesterday's incoming recent important current whole entire me us of"""
+)
 _FILLER = re.compile(
-    r"^(?:(?:please|kindly|hi|hello|hey)[,!]?\s+|(?:can|could|would|will) you (?:please )?|you (?:should|must|will) "
-    r"|i(?:'d| would) like (?:you )?to |i(?:'d| would) like |i (?:want|need) you to |i (?:want|need) to |i (?:want|need) "
-    r"|help me (?:to )?(?=\w+ )|(?:your|its|the) (?:job|task) is to |go and |always "
+    r"^(?:(?:please|kindly|hi|hello|hey)[,!]?\s+|(?:can|could|would|will) you (?:please )?"
+    r"|you (?:should|must|will) |i(?:'d| would) like (?:you )?to |i(?:'d| would) like |i (?:want|need) (?:you )?to "
+    r"|i (?:want|need) |help me (?:to )?(?=\w+ )|(?:your|its|the) (?:job|task) is to |go and |always "
     r"|(?:(?:create|build|make|design|set up|write|give me) )?(?:me )?(?:an?|the) (?:\w+ )?"
-    r"(?:persona|agent|bot|assistant|helper|robot|automation)\b(?: named \S+)?,? ?(?:(?P<third>that|which|who) |(?:to|for) )?"
-    r"|something (?P<third2>that|which) )",
+    r"(?:persona|agent|bot|assistant|helper|robot|automation)\b(?: named \S+)?,? ?"
+    r"(?:(?P<third>that|which|who) |(?:to|for) )?|something (?P<third2>that|which) )",
     re.IGNORECASE,
 )
 _CONDITION = re.compile(
@@ -84,7 +94,7 @@ def _without_filler(sentence: str) -> tuple[str, bool]:
 
 
 def _splitter(third_person: bool) -> re.Pattern[str]:
-    verbs = "|".join(sorted(_PLAIN_VERBS, key=len, reverse=True))
+    verbs = "|".join(sorted(VERBS, key=len, reverse=True))
     forms = rf"(?:{verbs})(?:e?s)?" if third_person else rf"(?:{verbs})"
     # “in the morning, report …” is one more thing to do; “mail and report files” would be cut: an object follows
     verb = rf"(?=(?:please\s+|also\s+|always\s+)?{forms}\s+(?!and\b|or\b)\S)"
@@ -161,13 +171,20 @@ def to_the_user(text: str) -> str:
 
 
 def summary_of(found: Sequence[str]) -> str:
-    """The clauses as one sentence about the persona: “Reads your inbox, then posts a summary.”"""
-    said = [_third_person(clause) for clause in found[:4]]
-    if not said:
-        return ""
-    more = f", and {len(found) - 4} more steps" if len(found) > 5 else ", and one more step" if len(found) == 5 else ""
-    text = to_the_user(", then ".join(said) + more)
-    return sentence_of(text)
+    """The clauses as sentences about the persona.
+
+    >>> summary_of(["read my inbox", "post a summary", "If it is empty, tell me"])
+    'Reads your inbox, then posts a summary. If it is empty, tells you.'
+    """
+    said, also = [], []
+    for clause in found[:5]:
+        if verb_of(clause):
+            said.append(_third_person(clause))
+        else:
+            also.append(re.sub(r"(?<=, )\w+", lambda match: _third_person(match[0]), clause, count=1))
+    more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+    sentences = [", then ".join(said) + more] if said else []
+    return " ".join(sentence_of(to_the_user(sentence)) for sentence in (*sentences, *also))
 
 
 def _third_person(clause: str) -> str:
@@ -184,10 +201,15 @@ def _third_person(clause: str) -> str:
 
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-_PRODUCTS = "summary digest overview report newsletter table chart list tasks tickets reminder briefing draft".split()
+_PRODUCTS = word_set(
+    ("summary digest overview report newsletter table chart list tasks tickets reminder briefing draft")
+)
 _ROLES = (
     ("summarise summarize sum brief digest", "summary"),
-    ("classify categorise categorize sort tag label group organise organize tidy prioritise prioritize", "sorter"),
+    (
+        "classify categorise categorize sort tag label group organise organize tidy prioritise prioritize",
+        "sorter",
+    ),
     ("translate", "translator"),
     ("clean validate verify deduplicate reconcile", "checker"),
     ("reply respond answer", "responder"),
@@ -206,15 +228,15 @@ _HEAD_END = re.compile(
 )
 
 
-def name_of(found: Sequence[str]) -> str:
-    """A name of two to four words for a persona that does this.
+def name_of(found: Sequence[str], *, otherwise: Sequence[str] = ()) -> str:
+    """A name of two to four words for a persona that does this; ``otherwise`` is its subject if none is named.
 
     >>> name_of(["read my inbox", "post a summary"])
     'Inbox summary'
     """
-    subject = next((words for words in map(_object, found) if words), [])
-    product = _product(found)
-    words = [*subject[-2:], *(word for word in product if word not in [one.lower() for one in subject])]
+    subject = next((words for words in map(_object, found) if words), list(otherwise))
+    known = [word.lower() for word in subject]
+    words = [*subject[-2:], *(word for word in _product(found) if word not in known)]
     if not words:
         words = [word for clause in found for word in content_words(clause)][:3]
     if len(words) == 1:
@@ -228,20 +250,24 @@ def _object(clause: str) -> list[str]:
     if not verb_of(clause):
         return []
     rest = clause.partition(" ")[2]
-    first = re.match(r"(?:through|at|for|into|up|over|on|to|out)\s+", rest, re.IGNORECASE)
-    rest = rest[first.end() :] if first else rest
-    while (match := re.match(r"(\S+?)(?:\s+|$)", rest)) and match[1].lower() in _DROPPED and match.end():
-        rest = rest[match.end() :]
-    url = re.match(r"https?://(?:www\.)?([^/\s:]+)", rest)
-    if url:
+    rest = re.sub(r"^(?:(?:through|at|for|into|up|over|on|to|out|from)\s+)+", "", rest, flags=re.IGNORECASE)
+    words = rest.split(" ")
+    while words and words[0].lower() in _DROPPED:
+        words.pop(0)
+    rest = " ".join(words)
+    if url := re.match(r"https?://(?:www\.)?([^/\s:]+)", rest):
         return [url[1]]
-    path = re.match(r"\S*?([\w-]+)\.[A-Za-z]{2,5}\b(?!\.)", rest)
-    if path:
-        return [path[1].replace("_", " ").replace("-", " ")]
-    head = rest[: _HEAD_END.search(" " + rest).start()] if _HEAD_END.search(" " + rest) else rest  # type: ignore[union-attr]
-    words = re.findall(r"[^\W_][\w'’-]*", head)
-    kept = [word for word in words if word.lower() not in _STOPWORDS | _DROPPED]
-    return [word if word.isupper() or word[1:] != word[1:].lower() else word for word in kept if word.lower() not in _PRODUCTS]
+    product = re.match(rf"(?:{'|'.join(sorted(_PRODUCTS))})\s+(?:of|about|on)\s+(.+)", rest, re.IGNORECASE)
+    rest = product[1] if product else rest
+    end = _HEAD_END.search(f" {rest}")
+    head = rest[: max(end.start() - 1, 0)] if end else rest
+    stems = re.findall(r"([\w-]{1,80})\.[A-Za-z]{2,5}\b", head)
+    plain = re.sub(r"\S*[./]\S+|\S+/", " ", head)
+    kept = [
+        word for word in re.findall(r"[^\W_][\w'’-]*", plain) if word.lower() not in _STOPWORDS | _DROPPED
+    ]
+    kept = [word for word in kept if word.lower() not in _PRODUCTS]
+    return kept or [re.sub(r"[_-]+", " ", stem) for stem in stems[:1]]
 
 
 def _product(found: Sequence[str]) -> list[str]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from personas_nb.design import context as context_files
-from personas_nb.design.apply import Applied, Applier, PersonasRoom, ToolsRoom
+from personas_nb.design.apply import Applied, Applier
 from personas_nb.design.designer import DesignAnswer, DesignerFor, DesignRequest, last_result
 from personas_nb.entities.base import made, now
 from personas_nb.entities.connector import Connector
@@ -33,8 +33,11 @@ from personas_nb.errors import Conflict, InvalidInput, NotFound, PersonaError, d
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 
+if TYPE_CHECKING:
+    from personas_nb.personas.personas import Personas
+    from personas_nb.tools.catalog import Tools
+
 T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, T]], T]
 TurnKind = Literal["instruction", "answer", "refine"]
 
 _BUSY: tuple[SessionState, ...] = ("analyzing", "refining", "applying")
@@ -57,8 +60,8 @@ class Sessions:
         store: Store,
         *,
         designer_for: DesignerFor,
-        personas: PersonasRoom,
-        tools: ToolsRoom,
+        personas: Personas,
+        tools: Tools,
         settings: Settings,
         run: Callable[[Coroutine[Any, Any, Any]], Any] = _plain_run,
         redact: Callable[[str], str] = str,
@@ -314,7 +317,9 @@ class DesignSession:
     async def aanswer(self, text: str) -> DesignSession:
         """`answer`, awaitable."""
         if self.question is None:
-            raise InvalidInput("The session asks nothing.", hint='Change the design with `%persona refine "…"`.')
+            raise InvalidInput(
+                "The session asks nothing.", hint='Change the design with `%persona refine "…"`.'
+            )
         text = self._sessions._checked(text, "answer")
         if text.isdigit() and 1 <= int(text) <= len(self.question.options):
             text = self.question.options[int(text) - 1]
@@ -339,7 +344,9 @@ class DesignSession:
     def retry(self) -> DesignSession:
         """Ask again for the first design, after it failed."""
         if self.record.turns:
-            raise InvalidInput("The session has a design already.", hint='Change it with `%persona refine "…"`.')
+            raise InvalidInput(
+                "The session has a design already.", hint='Change it with `%persona refine "…"`.'
+            )
         self._run(self._step("instruction", self.record.instruction))
         return self
 

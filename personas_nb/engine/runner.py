@@ -104,9 +104,9 @@ class Runner:
             fields = self._last_state(prepared, pipe, end)
             fields["duration_ms"] = round((asyncio.get_running_loop().time() - started) * 1000)
             pipe.finish(fields, _ended_event(prepared, end))
-            await pipe.settled()
+            await asyncio.shield(pipe.settled())
         finally:
-            await asyncio.to_thread(prepared.job.gateway.close)
+            prepared.job.gateway.close()  # removes a small scratch folder; no thread, which may be gone at exit
             pipe.log.close()
 
     def _prepare(self, execution_id: str) -> Prepared:

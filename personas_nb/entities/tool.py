@@ -43,7 +43,8 @@ class ToolAssignment(Entity):
 class ToolCallStep(Entity):
     """One tool call of an execution: what went in, what came out, how long it took.
 
-    ``output`` is cut at 20 000 characters, marked. ``performed`` is False where rehearsal only describes.
+    ``output`` is cut at 20 000 characters, marked. ``performed`` is False where nothing was done: rehearsal only
+    described it (``error`` is None then), or the call was refused.
     """
 
     tool: str

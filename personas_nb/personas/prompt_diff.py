@@ -98,8 +98,8 @@ class PromptDiff:
         for section in self.sections:
             lines.append(f"@@ {section.heading} ({section.status}) @@")
             old, new = section.old.splitlines(), section.new.splitlines()
-            # The first three lines of a unified diff name files and places; the heading does that here.
-            changes = list(difflib.unified_diff(old, new, n=3, lineterm=""))[2:]
+            # The first three lines of a unified diff name files and a place; the heading does that here.
+            changes = list(difflib.unified_diff(old, new, n=3, lineterm=""))[3:]
             lines += ["…" if line.startswith("@@") else line for line in changes]
         if self.reordered or not self.sections:
             lines.append("sections reordered" if self.reordered else self.summary)

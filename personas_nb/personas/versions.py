@@ -36,7 +36,8 @@ class Versions:
         """One version by its number or tag. Raises ``NotFound``."""
         owner = self.personas.get(persona)
         column = "version" if str(version).isdecimal() else "tag"
-        value = int(version) if column == "version" else str(version)
+        # One more than there are stands for all that SQLite could not hold.
+        value = min(int(version), owner.version + 1) if column == "version" else str(version)
         found = self._rows.find(f"persona_id = ? and {column} = ?", [owner.id, value], limit=1)
         if not found:
             tags = [row.tag for row in self.list(owner) if row.tag]

@@ -76,7 +76,13 @@ TOOLS: list[dict[str, Any]] = [
         "none",
         "Read a text file (CSV, JSON, Markdown, mail, log …) of the persona's workspace, or list a folder. "
         "Files given to a run are in inputs/.",
-        _schema({"path": ("string", "path inside the workspace; a folder gives its listing")}, "path"),
+        _schema(
+            {
+                "path": ("string", "path inside the workspace; a folder gives its listing"),
+                "offset": ("integer", "character to begin at, for a file whose text was cut; default 0"),
+            },
+            "path",
+        ),
     ),
     _tool(
         "file_write",

@@ -10,9 +10,9 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from personas_nb.entities.base import Entity, rfc3339
+from personas_nb.entities.base import Entity, in_words, rfc3339
 from personas_nb.errors import StoreError
 
 if TYPE_CHECKING:
@@ -120,21 +120,27 @@ class Table(Generic[E]):
             else row[name]
             for name in row.keys()  # noqa: SIM118 - sqlite3.Row iterates over values
         }
-        return self.entity.model_validate(fields)
+        try:
+            return self.entity.model_validate(fields)
+        except ValidationError as error:
+            raise self._unreadable(in_words(error.errors(include_url=False), self.entity)) from None
 
     def _parsed(self, name: str, text: str) -> Any:
         """A JSON column's value; where the field may be a text, one that is not what it should be stays a text."""
-        takes_text = str in get_args(self.entity.model_fields[name].annotation)
+        takes_text = _takes_text(self.entity.model_fields[name].annotation)
         try:
             value = json.loads(text)
             return _adapter(self.entity, name).validate_python(value) if takes_text else value
         except ValueError:
             if takes_text:
                 return text
-            raise StoreError(
-                f"A row of {self.name} cannot be read: its “{name}” is no JSON.",
-                hint="Something other than personas_nb has written it; restore the store from a copy.",
-            ) from None
+            raise self._unreadable(f"its “{name}” is no JSON.") from None
+
+    def _unreadable(self, why: str) -> StoreError:
+        return StoreError(
+            f"A row of {self.name} cannot be read: {why}",
+            hint="Something other than personas_nb has written it; restore the store from a copy.",
+        )
 
 
 @cache
@@ -158,8 +164,22 @@ def _is_scalar(annotation: Any) -> bool:
     return origin is Literal or annotation in _SCALARS
 
 
+def _takes_text(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType) and str in get_args(annotation)
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # Half of a surrogate pair, as a model that is cut inside an emoji leaves it, is no UTF-8; escaped it is.
+    return text if text.isascii() or _is_utf8(text) else json.dumps(value, separators=(",", ":"))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _scalar(value: Any) -> Any:

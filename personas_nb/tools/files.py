@@ -33,8 +33,8 @@ _SAFE = (
 _FOLDER = _SAFE | getattr(os, "O_DIRECTORY", 0)
 
 
-def file_read(workspace: Path, path: str, *, limit_bytes: int) -> str:
-    """The text of a file of the workspace, or the listing of a folder.
+def file_read(workspace: Path, path: str, *, offset: int = 0, limit_bytes: int) -> str:
+    """The text of a file of the workspace from character ``offset`` on, or the listing of a folder.
 
     Bytes that are not UTF-8 are shown as �, and the first line says so. Raises ToolDenied for a path that leads
     out of the workspace or is no regular file, TooLarge above the limit, ToolError for what cannot be read.
@@ -63,7 +63,10 @@ def file_read(workspace: Path, path: str, *, limit_bytes: int) -> str:
                 return "The workspace is empty."
             raise _missing(root, path) from None
     _check_size(path, len(data), limit_bytes)
-    return _as_text(data)
+    text = _as_text(data)
+    if offset and offset >= len(text):
+        raise ToolError(f"“{path}” has {len(text)} characters.", hint="Give a smaller offset.")
+    return text[max(0, offset) :]
 
 
 def file_write(workspace: Path, path: str, content: str, *, append: bool = False, limit_bytes: int) -> str:

@@ -22,6 +22,7 @@ from personas_nb.tools.builtin import BUILTIN, Implementation, Place, in_rehears
 from personas_nb.tools.scratch import Scratch
 
 ERROR_LIMIT_CHARS = 1000
+DEPTH_LIMIT = 50
 
 
 class _Outcome(NamedTuple):
@@ -73,7 +74,7 @@ class Gateway:
         shown = self._recorded(arguments)
         outcome = await self._outcome(name, arguments, shown)
         return ToolCallStep(
-            tool=name,
+            tool=self._cut(name),
             call_id=call_id,
             input=shown if isinstance(shown, dict) else {"arguments": shown},
             output=self._cut(outcome.output),
@@ -130,8 +131,8 @@ class Gateway:
                 if iscoroutinefunction(perform):
                     output = _as_text(await perform(place, arguments))
                 else:
-                    output = await asyncio.to_thread(_in_thread, perform, place, arguments)
-        except Exception as error:  # a tool is anybody's code: whatever it raises is an answer to the model
+                    output = await asyncio.to_thread(_in_thread, tool, perform, place, arguments)
+        except (Exception, SystemExit) as error:  # a tool is anybody's code; what it raises answers the model
             late = _late(tool, limit_seconds) if clock.expired() else error
             return _Outcome(error=self._noted(tool, _sentence(tool, late)), performed=True)
         return _Outcome(self._noted(tool, output), performed=True)
@@ -155,12 +156,14 @@ class Gateway:
         prefix = "Rehearsal, in a scratch copy of the workspace: " if tool.effect == "local" else ""
         return "\n".join(filter(None, (self._scratch.note, prefix + text)))
 
-    def _recorded(self, value: Any) -> Any:
-        """The arguments as they may be stored: redacted, cut, and fit for UTF-8."""
+    def _recorded(self, value: Any, depth: int = 0) -> Any:
+        """The arguments as they may be stored: redacted, cut, not too deep, and fit for UTF-8."""
+        if isinstance(value, dict | list | tuple) and depth == DEPTH_LIMIT:
+            return "… nested too deeply"
         if isinstance(value, dict):
-            return {self._cut(str(key)): self._recorded(item) for key, item in value.items()}
+            return {self._cut(str(key)): self._recorded(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._recorded(item) for item in value]
+            return [self._recorded(item, depth + 1) for item in value]
         if value is None or isinstance(value, bool):
             return value
         text = str(value)
@@ -175,13 +178,15 @@ class Gateway:
         return f"{text[:limit_chars]}\n… cut: {limit_chars} of {len(text)} characters"
 
 
-def _in_thread(perform: Implementation, place: Place, arguments: dict[str, Any]) -> str:
+def _in_thread(tool: ToolDefinition, perform: Implementation, place: Place, arguments: dict[str, Any]) -> str:
     try:
         return _as_text(perform(place, arguments))
-    except Exception:
+    except PersonaError:
         raise
-    except BaseException as error:  # SystemExit would end the event loop, and everybody's runs with it
-        raise ToolError(f"The tool tried to end the program ({type(error).__name__}).") from None
+    except BaseException as error:
+        # SystemExit would end the event loop, and everybody's runs with it; Python 3.11 waits forever for a
+        # StopIteration, which no future can carry.
+        raise ToolError(_sentence(tool, error)) from None
 
 
 def _as_text(result: Any) -> str:

@@ -126,4 +126,4 @@ def show(view: View) -> None:
     from IPython.display import publish_display_data
 
     for data, metadata in outputs(view):
-        publish_display_data(data, metadata)
+        publish_display_data(data, metadata)  # type: ignore[no-untyped-call]  # IPython annotates it in part

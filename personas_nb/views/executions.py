@@ -26,14 +26,18 @@ CALL_CHARS = 2_000
 _REMEDIES: dict[str, tuple[Step, ...]] = {
     "rate_limit": ("The provider takes no more requests for now; run it again in a few minutes.",),
     "overloaded": ("The provider is overloaded; run it again in a few minutes.",),
-    "credential": (("%persona credentials list", "is the provider's key there, and does it still work?"),),
+    "credential": (
+        "The provider refused the key: is the right one in the environment, and does it still work?",
+    ),
     "budget": ("Run it again with a higher --max-budget-usd, or give the persona a higher max_budget_usd.",),
     "turns": ("Run it again with more --max-turns, or ask for less at once.",),
     "tokens": ("It met the token limit that stands where the price is unknown (unknown_price_token_limit).",),
     "timeout": ("Run it again with a longer --timeout, such as 10m.",),
     "connection": (("%persona health", "does the model's server answer?"),),
     "not_found": (("%persona show {name}", "is its model spelled as the provider spells it?"),),
-    "interrupted": ("Its process ended in the middle; what it did until then is kept. It is not run again by itself.",),
+    "interrupted": (
+        "Its process ended in the middle; what it did until then is kept. It is not run again by itself.",
+    ),
     "cancelled": ("What it had until then is kept.",),
 }
 
@@ -186,7 +190,9 @@ def _tools(page: Page, run: Execution) -> None:
         detail=", ".join(detail),
     )
     if len(steps) > CALLS_SHOWN:
-        page.sentence(f"… and {plural(len(steps) - CALLS_SHOWN, 'more call')}: %persona runs show {short_id(run.id)}")
+        page.sentence(
+            f"… and {plural(len(steps) - CALLS_SHOWN, 'more call')}: %persona runs show {short_id(run.id)}"
+        )
 
 
 def _protocol_rows(
@@ -219,7 +225,9 @@ def _protocol_rows(
 
 def review_block(page: Page, review: Review) -> None:
     """A decision that a person is asked for, with the verbs that decide it while it is open."""
-    page.heading(f"Decision: {one_line(review.title or 'untitled')}", f"{review.severity} · {short_id(review.id)}")
+    page.heading(
+        f"Decision: {one_line(review.title or 'untitled')}", f"{review.severity} · {short_id(review.id)}"
+    )
     page.sentence(marks.mark(review.status).word, status=review.status)
     page.prose(review.description, open_chars=600)
     if review.suggested_actions:
@@ -261,7 +269,11 @@ def _figures(run: Execution) -> list[tuple[str, Cell | None]]:
 def _next_steps(run: Execution, reviews: Sequence[Review]) -> list[Step]:
     name, identity = named(run.persona_name, run.persona_id), short_id(run.id)
     if run.status == "waiting":
-        return [] if any(review.status == "pending" for review in reviews) else [("%persona reviews", "decide it")]
+        return (
+            []
+            if any(review.status == "pending" for review in reviews)
+            else [("%persona reviews", "decide it")]
+        )
     if not run.is_finished:
         return [
             (f"%persona runs wait {identity}", "see it through to its end"),
@@ -274,7 +286,10 @@ def _next_steps(run: Execution, reviews: Sequence[Review]) -> list[Step]:
     if run.status == "incomplete":
         return [show, (f"%persona show {name}", "are its instructions and tools enough for this?")]
     if run.rehearsal:
-        return [show, ("%persona credentials", "add a model's key to run it for real")]
+        return [
+            show,
+            (f"%%persona run {name} --provider anthropic", "run it with a model; this needs its key"),
+        ]
     return [show]
 
 
@@ -315,7 +330,7 @@ def moment_of(event: RunEvent) -> list[Cell]:
         word = f"{event.step.tool}: {sign.word}" if isinstance(sign, marks.Mark) else event.step.tool
         glyph, colour = (sign.glyph, sign.colour) if isinstance(sign, marks.Mark) else ("○", marks.GREY)
         return [marks.Mark(glyph, word, colour), f"{marks.cell_text(took)}  {marks.cell_text(result)}"]
-    if event.type in ("protocol", "protocol_called"):
+    if event.type == "protocol" or event.type == "protocol_called":
         return [event.kind.replace("_", " "), _json(event.data)]
     if event.type == "usage":
         return ["usage", usage_line(event, rehearsal=False)]

@@ -13,7 +13,9 @@ from personas_nb.views.page import REHEARSED, Page, Step, listing
 from personas_nb.views.view import View
 
 
-def review_list(reviews: Sequence[Review], *, names: Mapping[str, str] | None = None, tz: str = "UTC") -> View:
+def review_list(
+    reviews: Sequence[Review], *, names: Mapping[str, str] | None = None, tz: str = "UTC"
+) -> View:
     """Decisions, open ones with the verbs that decide them; ``names`` are the personas' by id."""
     names = names or {}
     pending = [review for review in reviews if review.status == "pending"]
@@ -52,14 +54,21 @@ def review_card(review: Review, *, persona_name: str = "", repeated: bool = Fals
     review_block(page, review)
     if review.status != "pending":
         again = "It had been decided before; the verdict stays." if repeated else ""
-        page.facts([("decided", f"{marks.moment(review.decided_at, tz)} {tz}"), ("note", one_line(review.note or "", 300))])
+        page.facts(
+            [
+                ("decided", f"{marks.moment(review.decided_at, tz)} {tz}"),
+                ("note", one_line(review.note or "", 300)),
+            ]
+        )
         page.sentence(again)
     if review.execution_id and review.status != "pending":
         page.next([(f"%persona runs wait {short_id(review.execution_id)}", "what the run does with it")])
     return page.view(review)
 
 
-def message_list(messages: Sequence[Message], *, names: Mapping[str, str] | None = None, tz: str = "UTC") -> View:
+def message_list(
+    messages: Sequence[Message], *, names: Mapping[str, str] | None = None, tz: str = "UTC"
+) -> View:
     """What personas told the user, each in full; new ones are marked."""
     unread = sum(message.read_at is None for message in messages)
     page = Page("Messages", detail=f"{plural(len(messages), 'message')}, {unread:,} new" if messages else "")

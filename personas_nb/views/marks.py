@@ -25,6 +25,8 @@ _CONTROLS = re.compile(
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 _SURROGATES = re.compile("[\ud800-\udfff]")
+# Bounded, so that no text makes it slow.
+_INLINE = re.compile(r"`(?P<code>[^`\n]{1,200})`|\*\*(?=\S)(?P<bold>[^*\n]{1,200}?)(?<=\S)\*\*")
 
 
 class Mark(NamedTuple):
@@ -41,22 +43,34 @@ class Code(NamedTuple):
     text: str
 
 
+class Words(NamedTuple):
+    """A sentence that may have `code` and **bold** in it."""
+
+    text: str
+
+
 class Number(NamedTuple):
     """A figure, set to the right in a table."""
 
     text: str
 
 
-Cell = str | Mark | Code | Number
+Cell = str | Mark | Code | Words | Number
 
 
 _GLYPHS: dict[tuple[str, str], str] = {
-    ("✓", GREEN): "done completed approved applied healthy ready processed started sent on resolved added kept",
+    (
+        "✓",
+        GREEN,
+    ): "done completed approved applied healthy ready processed started sent on resolved added kept",
     ("✕", ORANGE): "failed rejected dead unhealthy blocked error denied removed",
     ("▶", BLUE): "running analyzing refining applying sending",
     ("▲", AMBER): "incomplete degraded partial warning budget uncertain changed",
     ("?", PLUM): "waiting pending review awaiting-input preview open question",
-    ("○", GREY): "off disabled queued cancelled archived idle skipped described expired unchanged interrupted",
+    (
+        "○",
+        GREY,
+    ): "off disabled queued cancelled archived idle skipped described expired unchanged interrupted",
 }
 _WORDS = {
     "completed": "done",
@@ -99,7 +113,9 @@ def mark_html(status: str) -> str:
 
 def badge_html(sign: Mark) -> str:
     """A mark with an outline, for the head of a card."""
-    outline = f"border:1px solid {sign.colour};border-radius:1em;padding:0 .55em;margin-left:.4em;font-size:.9em"
+    outline = (
+        f"border:1px solid {sign.colour};border-radius:1em;padding:0 .55em;margin-left:.4em;font-size:.9em"
+    )
     return f'<span style="{outline}">{cell_html(sign)}</span>'
 
 
@@ -123,6 +139,19 @@ def escape(text: object) -> str:
     '&lt;b&gt;1 &amp; 2&lt;/b&gt;'
     """
     return html.escape(clean(text))
+
+
+def inline_html(text: str) -> str:
+    """Text of others as HTML, its `code` and **bold** shown as such.
+
+    >>> inline_html("type `%persona` & see")
+    'type <code>%persona</code> &amp; see'
+    """
+    return _INLINE.sub(_inline, escape(text))
+
+
+def _inline(found: re.Match[str]) -> str:
+    return f"<code>{found['code']}</code>" if found["code"] else f"<b>{found['bold']}</b>"
 
 
 def one_line(text: object, limit_chars: int = 100) -> str:
@@ -228,6 +257,8 @@ def cell_html(cell: Cell) -> str:
         return f'<b style="color:{cell.colour}">{escape(cell.glyph)}</b> {escape(cell.word)}'
     if isinstance(cell, Code):
         return f'<code style="{_CODE}">{escape(cell.text)}</code>'
+    if isinstance(cell, Words):
+        return inline_html(cell.text)
     return escape(_content(cell))
 
 
@@ -251,7 +282,8 @@ def table_html(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     body = "".join(
         '<tr style="background:transparent">'
         + "".join(
-            f'<td style="{_NUMBER if isinstance(cell, Number) else _CELL}">{cell_html(cell)}</td>' for cell in row
+            f'<td style="{_NUMBER if isinstance(cell, Number) else _CELL}">{cell_html(cell)}</td>'
+            for cell in row
         )
         + "</tr>"
         for row in rows

@@ -35,7 +35,13 @@ class Page:
     """
 
     def __init__(
-        self, title: str, *, status: str = "", sign: Mark | None = None, detail: str = "", rehearsal: bool = False
+        self,
+        title: str,
+        *,
+        status: str = "",
+        sign: Mark | None = None,
+        detail: str = "",
+        rehearsal: bool = False,
     ) -> None:
         self._texts: list[str] = []
         self._htmls: list[str] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-
 from personas_nb.entities.event import Subscription
 from personas_nb.entities.execution import Execution
 from personas_nb.entities.memory import Memory
@@ -22,7 +21,10 @@ from personas_nb.views.triggers import trigger_words
 from personas_nb.views.view import View
 
 FIRST_STEPS: tuple[Step, ...] = (
-    ('%persona design "Every weekday at 9 read notes.txt and post a summary"', "describe one, and see it designed"),
+    (
+        '%persona design "Every weekday at 9 read notes.txt and post a summary"',
+        "describe one, and see it designed",
+    ),
     ("%persona templates", "or begin with a finished one"),
     ("%persona help", "every verb"),
 )
@@ -38,9 +40,14 @@ def overview(
     tz: str = "UTC",
 ) -> View:
     """What is there, what waits for you, what to type next; ``counts`` are further nouns with their numbers."""
-    said = [plural(len(personas), "persona"), *(f"{count:,} {noun}" for noun, count in (counts or {}).items() if count)]
+    said = [
+        plural(len(personas), "persona"),
+        *(f"{count:,} {noun}" for noun, count in (counts or {}).items() if count),
+    ]
     if not personas and not runs:
-        page = Page("personas_nb", detail="No persona yet. A persona is an agent that you describe and then run.")
+        page = Page(
+            "personas_nb", detail="No persona yet. A persona is an agent that you describe and then run."
+        )
         return page.next(hints or FIRST_STEPS, heading="Begin").view([])
     page = Page("personas_nb", detail=" · ".join(said))
     names = {persona.id: persona.name for persona in personas}
@@ -52,7 +59,7 @@ def overview(
     last = {run.persona_id: run for run in reversed(runs)}
     page.table(
         ("persona", "", "what it does", "last run", ""),
-        [_overview_row(persona, last.get(persona.id), tz) for persona in personas],
+        [_overview_row(persona, last.get(persona.id)) for persona in personas],
         heading="Personas",
     )
     page.table(
@@ -84,7 +91,10 @@ def persona_list(
     steps: Sequence[Step] = FIRST_STEPS
     if personas:
         slug = personas[0].slug
-        steps = [(f"%persona show {slug}", "its card"), (f"%%persona run {slug}", "run it; the rest of the cell is its input")]
+        steps = [
+            (f"%persona show {slug}", "its card"),
+            (f"%%persona run {slug}", "run it; the rest of the cell is its input"),
+        ]
     return listing("Personas", headers, rows, empty="No persona yet.", steps=steps, value=list(personas))
 
 
@@ -126,13 +136,18 @@ def persona_card(
         page.sentence("Nothing yet.")
     page.table(
         ("run", "", "", f"queued ({tz})", "took", "cost"),
-        [[cell for index, cell in enumerate(_run_row(run, tz)) if index != 1] for run in (last_runs or ())[:5]],
+        [
+            [cell for index, cell in enumerate(_run_row(run, tz)) if index != 1]
+            for run in (last_runs or ())[:5]
+        ],
         heading="Latest runs",
     )
     return page.next(_persona_steps(persona)).view(persona)
 
 
-def version_list(versions: Sequence[PromptVersion], current: int, *, name: str = "NAME", tz: str = "UTC") -> View:
+def version_list(
+    versions: Sequence[PromptVersion], current: int, *, name: str = "NAME", tz: str = "UTC"
+) -> View:
     """The states of a prompt, who made each and what changed; the current one is marked."""
     rows: list[list[Cell]] = [
         [
@@ -153,7 +168,9 @@ def version_list(versions: Sequence[PromptVersion], current: int, *, name: str =
             (f"%persona diff {name} {numbers[-2]} {numbers[-1]}", "what differs"),
             (f"%persona rollback {name} {numbers[-2]}", "go back; it becomes a new version"),
         ]
-    return listing("Versions", headers, rows, empty="It has no version yet.", steps=steps, value=list(versions))
+    return listing(
+        "Versions", headers, rows, empty="It has no version yet.", steps=steps, value=list(versions)
+    )
 
 
 def prompt_diff(diff: PromptDiff) -> View:
@@ -232,7 +249,7 @@ def _review_detail(review: Review, names: Mapping[str, str]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _overview_row(persona: Persona, run: Execution | None, tz: str) -> list[Cell]:
+def _overview_row(persona: Persona, run: Execution | None) -> list[Cell]:
     return [
         one_line(_titled(persona), 50),
         _state(persona),
@@ -259,8 +276,14 @@ def _usual_steps(personas: Sequence[Persona], runs: Sequence[Execution]) -> list
     if personas:
         steps.append((f"%%persona run {personas[0].slug}", "the rest of the cell is its input"))
     if runs:
-        steps.append((f"%persona runs show {short_id(runs[0].id)}", "everything that happened in the latest run"))
-    return [*steps, ('%persona design "…"', "another persona, from a sentence"), ("%persona help", "every verb")]
+        steps.append(
+            (f"%persona runs show {short_id(runs[0].id)}", "everything that happened in the latest run")
+        )
+    return [
+        *steps,
+        ('%persona design "…"', "another persona, from a sentence"),
+        ("%persona help", "every verb"),
+    ]
 
 
 def _persona_facts(
@@ -270,10 +293,16 @@ def _persona_facts(
     subscriptions: Sequence[Subscription] | None,
 ) -> list[tuple[str, Cell | None]]:
     profile = persona.model_profile
-    thinks = " · ".join(part for part in (profile.provider, profile.model, profile.base_url) if part) if profile else ""
+    thinks = (
+        " · ".join(part for part in (profile.provider, profile.model, profile.base_url) if part)
+        if profile
+        else ""
+    )
     named = None if tools is None else [tool if isinstance(tool, str) else tool.name for tool in tools]
     listens = [
-        sub.event_type + (f" from {sub.source_filter}" if sub.source_filter else "") + ("" if sub.enabled else " (off)")
+        sub.event_type
+        + (f" from {sub.source_filter}" if sub.source_filter else "")
+        + ("" if sub.enabled else " (off)")
         for sub in subscriptions or ()
     ]
     return [
@@ -314,9 +343,9 @@ def _section_html(section: SectionDiff) -> str:
         "delete": ('<del style="background:rgba(179,71,0,.2)">', "</del>"),
         "equal": ("", ""),
     }
-    inner = "".join(tags[op][0] + escape(text).replace("\n", "<br>") + tags[op][1] for op, text in section.hunks)
+    inner = "".join(
+        tags[op][0] + escape(text).replace("\n", "<br>") + tags[op][1] for op, text in section.hunks
+    )
     title = f"<b>{escape(section.heading)}</b> ({escape(section.status)})"
     style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
     return f'<div style="margin:.8em 0 .1em">{title}</div><p style="{style}">{inner}</p>'
-
-

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from personas_nb.views.marks import FAINT, clean, escape
+from personas_nb.views.marks import FAINT, clean, escape, inline_html
 
 OPEN_CHARS = 1500
 """Characters of a long text that are visible before it is unfolded."""
@@ -19,8 +19,6 @@ _FIXED = (
     "margin:.45em 0;padding:0 0 0 .7em;background:transparent;white-space:pre-wrap;overflow-wrap:anywhere;"
     f"border:0;border-left:2px solid {FAINT};font-size:.93em"
 )
-# Bounded, so that no text makes them slow.
-_INLINE = re.compile(r"`(?P<code>[^`\n]{1,200})`|\*\*(?=\S)(?P<bold>[^*\n]{1,200}?)(?<=\S)\*\*")
 _HEADING = re.compile(r"#{1,6} ")
 
 
@@ -102,8 +100,4 @@ def _line_html(line: str) -> str:
     heading = _HEADING.match(line)
     if heading:
         return f"<b>{escape(line[heading.end() :])}</b>"
-    return _INLINE.sub(_inline_html, escape(line))
-
-
-def _inline_html(found: re.Match[str]) -> str:
-    return f"<code>{found['code']}</code>" if found["code"] else f"<b>{found['bold']}</b>"
+    return inline_html(line)

@@ -32,7 +32,11 @@ def trigger_words(trigger_type: str, config: Mapping[str, Any]) -> str:
 
 
 def trigger_list(
-    triggers: Sequence[Trigger], *, names: Mapping[str, str] | None = None, tz: str = "UTC", is_running: bool = True
+    triggers: Sequence[Trigger],
+    *,
+    names: Mapping[str, str] | None = None,
+    tz: str = "UTC",
+    is_running: bool = True,
 ) -> View:
     """Triggers as a table: whose, when, the next time; ``names`` are the personas' by id."""
     rows: list[list[Cell]] = [
@@ -47,7 +51,7 @@ def trigger_list(
         ]
         for trigger in triggers
     ]
-    steps: list[Step] = [("%persona triggers add NAME schedule cron=\"0 9 * * 1-5\"", "start it by itself")]
+    steps: list[Step] = [('%persona triggers add NAME schedule cron="0 9 * * 1-5"', "start it by itself")]
     if rows and not is_running:
         steps = [("%persona triggers start", "nothing fires until the loop runs")]
     return listing(

@@ -84,6 +84,7 @@ class _Calls:
     def __init__(self, job: Job) -> None:
         self.gateway = job.gateway
         self._steps: dict[str, ToolCallStep] = {}
+        self._line_is_empty = True
 
     def tools(self) -> list[Tool[None]]:
         from pydantic_ai import RunContext, Tool, ToolFailed
@@ -105,15 +106,23 @@ class _Calls:
 
     def translated(self, event: Any) -> list[RunEvent]:
         kind = event.event_kind
-        if kind == "part_start" and event.part.part_kind == "text" and event.part.content:
-            return [TextDelta.model_construct(text=event.part.content)]
+        if kind == "part_start" and event.part.part_kind == "text":
+            # what follows a tool call is a paragraph of its own
+            gap = "" if self._line_is_empty else "\n\n"
+            return self._text(gap + event.part.content)
         if kind == "part_delta" and event.delta.part_delta_kind == "text":
-            return [TextDelta.model_construct(text=event.delta.content_delta)]
+            return self._text(event.delta.content_delta)
         if kind == "function_tool_call" and event.part.tool_name not in PROTOCOL_KINDS:
             return [_started(event.part)]
         if kind == "function_tool_result":
             return self._finished(event.part)
         return []
+
+    def _text(self, text: str) -> list[RunEvent]:
+        if not text:
+            return []
+        self._line_is_empty = text.endswith("\n")
+        return [TextDelta.model_construct(text=text)]
 
     def _finished(self, part: Any) -> list[RunEvent]:
         if part.tool_name in PROTOCOL_KINDS:

@@ -1,0 +1,60 @@
+# make demo    the main job, offline: design → run → review → costs
+# make test    every test
+# make lab     JupyterLab on the quickstart
+# make check   format, lint, types
+# make bench   the benches; each exits non-zero when a figure misses
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12 python3.11 python3 python,$(shell command -v $(name) 2>/dev/null)))
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# two processes on two cores; a file's tests stay together
+PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: demo test lab check bench clean chromium
+
+demo: $(VENV)/.lab
+	@$(BIN)/python notebooks/demo.py
+
+lab: $(VENV)/.lab
+	@$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
+
+test: $(VENV)/.test chromium
+	@$(PYTEST)
+
+check: $(VENV)/.test
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.test
+	@failed=0; for bench in bench/[a-z]*.py; do echo "== $$bench"; $(BIN)/python $$bench || failed=1; done; exit $$failed
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name it with make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is too old: Python 3.11 or later is needed; name it with make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up $(VENV) …"
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian, venv is a package of its own: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.lab: pyproject.toml | $(BIN)/python
+	@echo "Installing personas_nb and JupyterLab (a minute) …"
+	@$(PIP) --editable '.[lab]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	@echo "Installing personas_nb and what its tests need (a minute or two) …"
+	@$(PIP) --editable '.[lab,test,check]'
+	@touch $@ $(VENV)/.lab
+
+# The browser tests look at a real JupyterLab.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing chromium …"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	  else \
+	    echo "The browser tests need chromium: apt-get install chromium (they are skipped without it)"; \
+	  fi; }
+
+clean:
+	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache

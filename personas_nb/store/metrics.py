@@ -1,0 +1,125 @@
+"""What metrics are made of: runs, sums per day and persona, calls per tool, each as one statement.
+
+- A run belongs to the moment at which it was queued (``created_at``): it is never absent, and it is indexed.
+- A day is a pair of moments that the caller computed, because SQLite knows no time zones.
+- What a run sent is counted from its own rows, through their index on ``execution_id``.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+
+from personas_nb.entities.base import rfc3339
+from personas_nb.store.database import Store
+
+# Text order is time order, so that these stand for “no limit”.
+_EARLIEST, _LATEST = "", "~"
+
+
+# - cross join and the plus sign keep SQLite to the indexes on created_at: its own plan walks all events by run.
+# - An event is written after its run was queued, so that the first day limits events too.
+# - Messages and reviews have no index on time; one look-up a run costs less than counting the whole table.
+_DAILY = """
+with days(day, begins, ends) as materialized (
+  select json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') from json_each(?)
+), emitted(execution_id, number) as materialized (
+  select execution_id, count(*) from events
+  where source_type = 'persona' and created_at >= ? group by +execution_id
+)
+select d.day, p.name as persona, count(*) as executions,
+  count(*) filter (where e.status = 'completed') as completed,
+  count(*) filter (where e.status = 'incomplete') as incomplete,
+  count(*) filter (where e.status = 'failed') as failed,
+  count(*) filter (where e.status = 'cancelled') as cancelled,
+  sum(e.cost_usd) as cost_usd, count(*) - count(e.cost_usd) as unknown_costs,
+  total(e.input_tokens) as input_tokens, total(e.output_tokens) as output_tokens,
+  total(e.cache_read_tokens) as cache_read_tokens, total(e.cache_write_tokens) as cache_write_tokens,
+  json_group_array(e.duration_ms) filter (where e.duration_ms is not null) as durations_ms,
+  total(e.tool_calls) as tool_calls, total(v.number) as events_emitted, count(e.event_id) as events_consumed,
+  sum((select count(*) from messages m where m.execution_id = e.id)) as messages_sent,
+  sum((select count(*) from reviews r where r.execution_id = e.id)) as reviews_asked
+from days d cross join executions e on e.created_at >= d.begins and e.created_at < d.ends {of}
+join personas p on p.id = e.persona_id left join emitted v on v.execution_id = e.id
+group by d.day, e.persona_id order by d.day, p.name, p.id
+"""
+
+
+class Day(NamedTuple):
+    """A calendar day of some zone: ``begins`` belongs to it, ``ends`` does not."""
+
+    day: date
+    begins: datetime
+    ends: datetime
+
+
+class MetricRows:
+    """The rows behind the DataFrames of metrics; ``persona_id`` None means all personas."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def executions(
+        self, columns: Sequence[str], persona_id: str | None, since: datetime | None, limit: int | None
+    ) -> list[sqlite3.Row]:
+        """These columns of the runs queued at or after ``since``, newest first; ``persona`` is its present name."""
+        names = ", ".join("p.name as persona" if name == "persona" else f"e.{name}" for name in columns)
+        query = (
+            f"select {names} from executions e join personas p on p.id = e.persona_id "
+            f"where e.created_at >= ? {_of(persona_id)} order by e.created_at desc, e.rowid desc limit ?"
+        )
+        return self._all(query, [_text(since), *_given(persona_id), -1 if limit is None else limit])
+
+    def span(self, persona_id: str | None, since: datetime | None) -> tuple[str, str] | None:
+        """When the first and the last run since then were queued; None without any."""
+        # Two look-ups at the ends of an index; min and max in one query would read all of it.
+        ends = [
+            f"(select e.created_at from executions e where e.created_at >= ? {_of(persona_id)} "
+            f"order by e.created_at {order} limit 1)"
+            for order in ("asc", "desc")
+        ]
+        (row,) = self._all(f"select {', '.join(ends)}", [_text(since), *_given(persona_id)] * 2)
+        return (row[0], row[1]) if row[0] is not None else None
+
+    def daily(self, days: Sequence[Day], persona_id: str | None) -> list[sqlite3.Row]:
+        """Sums per day and persona that had a run, by day, then name; ``durations_ms`` is a JSON list."""
+        if not days:
+            return []
+        limits = [(day.isoformat(), rfc3339(begins), rfc3339(ends)) for day, begins, ends in days]
+        query = _DAILY.format(of=_of(persona_id))
+        return self._all(query, [json.dumps(limits), limits[0][1], *_given(persona_id)])
+
+    def tools(self, persona_id: str | None, since: datetime | None) -> list[sqlite3.Row]:
+        """Calls per tool in the runs queued at or after ``since``, the most called first."""
+        query = (
+            "with steps(tool, error, performed, duration_ms) as ("
+            " select json_extract(s.value, '$.tool'), json_extract(s.value, '$.error'),"
+            " coalesce(json_extract(s.value, '$.performed'), 1), json_extract(s.value, '$.duration_ms')"
+            " from executions e cross join execution_texts t on t.execution_id = e.id and t.kind = 'steps'"
+            " cross join json_each(t.content) s"
+            f" where e.created_at >= ? {_of(persona_id)}) "
+            "select tool, count(*) as calls, count(error) as errors, sum(performed) as performed, "
+            "count(*) filter (where not performed and error is null) as described, "
+            "avg(duration_ms) filter (where performed) as duration_ms_mean "
+            "from steps group by tool order by calls desc, tool"
+        )
+        return self._all(query, [_text(since), *_given(persona_id)])
+
+    def _all(self, query: str, values: Sequence[str | int]) -> list[sqlite3.Row]:
+        with self._store.read() as db:
+            return db.execute(query, values).fetchall()
+
+
+def _of(persona_id: str | None) -> str:
+    return "" if persona_id is None else "and e.persona_id = ?"
+
+
+def _given(persona_id: str | None) -> list[str]:
+    return [] if persona_id is None else [persona_id]
+
+
+def _text(since: datetime | None) -> str:
+    return _EARLIEST if since is None else rfc3339(since)
