@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from personas_nb.design.designer import Designer
+    from personas_nb.design.designers import Designers
     from personas_nb.design.sessions import DesignSession, Sessions
     from personas_nb.engine.dispatch import Dispatcher
     from personas_nb.engine.executions import Executions, RunHandle
-    from personas_nb.engine.models import ModelClients
     from personas_nb.engine.reviews import Reviews
     from personas_nb.entities.execution import Execution
     from personas_nb.entities.persona import Persona
@@ -154,9 +153,11 @@ class Studio:
         return self.worker.service("dispatcher", lambda: Dispatcher(self.worker, rooms))
 
     @cached_property
-    def clients(self) -> ModelClients:
-        """Connections to model servers, for designing."""
-        return self.dispatcher.runner.clients
+    def designers(self) -> Designers:
+        """Who designs, by provider: a model, or rules and retrieval in rehearsal."""
+        from personas_nb.design.designers import Designers
+
+        return Designers(self.store, settings=self.settings, clients=self.dispatcher.runner.clients)
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -165,7 +166,7 @@ class Studio:
 
         return Sessions(
             self.store,
-            designer_for=self._designer,
+            designer_for=lambda provider: self.designers(provider),
             personas=self.personas,
             tools=self.tools,
             settings=self.settings,
@@ -240,11 +241,6 @@ class Studio:
             if room == "store":
                 self.store.close()
             self.__dict__.pop(room)
-
-    def _designer(self, provider: str | None) -> Designer:
-        from personas_nb.design.designers import designer_for
-
-        return designer_for(provider, settings=self.settings, store=self.store, clients=lambda: self.clients)
 
     def __enter__(self) -> Self:
         return self

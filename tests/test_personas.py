@@ -103,6 +103,14 @@ def test_names_that_share_a_slug_only_because_it_drops_letters_are_two_personas(
     assert [personas.get(name).id for name in names] == [persona.id for persona in made]
 
 
+def test_a_slug_of_ones_own_is_accepted_and_then_means_that_persona(personas: Personas) -> None:
+    made = personas.create(name="Invoice Watcher", slug="iw")
+    assert personas.create(name="Anything", slug="iw", max_turns=2) == personas.get("iw")
+    assert (personas.get("iw").id, personas.get("iw").name) == (made.id, "Invoice Watcher")
+    with pytest.raises(Conflict, match="called"):
+        personas.create(name="invoice watcher", slug="other")
+
+
 def test_an_archived_persona_comes_back_when_it_is_created_again(personas: Personas) -> None:
     first = personas.create(name="A", system_prompt="one")
     personas.archive("a")

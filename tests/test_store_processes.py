@@ -175,11 +175,12 @@ def test_a_process_stopped_outside_of_a_transaction_blocks_nobody(groups: Table[
 
 
 def test_writers_wait_for_a_process_that_is_stopped_inside_a_transaction(groups: Table[PersonaGroup]) -> None:
-    with process(IN_TRANSACTION, groups.store.home) as child, process(IDLE, groups.store.home) as waiting:
+    with process(IN_TRANSACTION, groups.store.home) as child:
         assert heard(child) == "inside"
         os.kill(child.pid, signal.SIGSTOP)
         wait_until(lambda: is_stopped(child.pid))
         assert groups.count() == 0  # readers do not wait
-        os.kill(child.pid, signal.SIGKILL)
-        assert heard(waiting) == "idle"
+        with process(IDLE, groups.store.home) as waiting:
+            os.kill(child.pid, signal.SIGKILL)
+            assert heard(waiting) == "idle"
     assert [group.name for group in groups.find()] == ["idle"]

@@ -49,9 +49,10 @@ _MESSAGE_WORDS = {
     "manual_review": (
         rf"\bask {_ME}\b|\bask (?:for|first)\b|\b(?:my|our|manual|human) (?:approval|permission|confirmation|review"
         r"|decision|sign-?off|ok|okay|consent)\b|\b(?:for|need|needs|request|require|get|without) (?:an? )?(?:approval"
-        rf"|permission|confirmation|sign-?off|(?:manual |human )review)\b|\b(?:confirm|check|clear) (?:it |this |that )?"
-        rf"with {_ME}\b|\blet (?:me|us) (?:decide|approve|review|confirm|check|choose|sign)\b|\bwait for (?:me|us|my|our)"
-        r"\b|\b(?:i|we) (?:must |have to |should |want to |need to )?(?:approve|confirm|decide|review|sign)\b"
+        r"|permission|confirmation|sign-?off|(?:manual |human )review)\b"
+        rf"|\b(?:confirm|check|clear) (?:it |this |that )?with {_ME}\b"
+        r"|\blet (?:me|us) (?:decide|approve|review|confirm|check|choose|sign)\b|\bwait for (?:me|us|my|our)\b"
+        r"|\b(?:i|we) (?:must |have to |should |want to |need to )?(?:approve|confirm|decide|review|sign)\b"
         r"|\bapproved? by me\b|\bmanual_review\b"
     ),
     "agent_memory": (
@@ -85,8 +86,8 @@ _EVENT_NAMES = (
 )
 _SERVICES = re.compile(
     r"\b(?:ClickUp|Jira|Notion|Trello|Asana|Discord|Airtable|HubSpot|Salesforce|Zendesk|Confluence|Stripe|Shopify|Todoist"
-    r"|Google (?:Sheets|Calendar|Drive|Docs)|Microsoft Teams|Dropbox|LinkedIn|Twitter|Mastodon|GitLab|Sentry|Grafana|PagerDuty"
-    r"|Twilio|Zapier|Mailchimp|Bitbucket|Jenkins|Home Assistant)\b",
+    r"|Google (?:Sheets|Calendar|Drive|Docs)|Microsoft Teams|Dropbox|LinkedIn|Twitter|Mastodon|GitLab|Sentry|Grafana"
+    r"|PagerDuty|Twilio|Zapier|Mailchimp|Bitbucket|Jenkins|Home Assistant)\b",
     _I,
 )
 
@@ -139,9 +140,7 @@ def speaks_of_mail(text: str) -> bool:
 
 def _without_paths(text: str) -> str:
     text = re.sub(_URL, " ", text)
-    text = re.sub(
-        r"\b(?:folder|directory)\s+[“\"']?\w+[”\"']?|\b\w+ (?:folder|directory)\b", " ", text, flags=_I
-    )
+    text = re.sub(r"\b(?:folder|directory)\s+[“\"']?\w+[”\"']?", " ", text, flags=_I)
     return re.sub(_PATH, " ", text, flags=_I)
 
 

@@ -319,10 +319,10 @@ def prompt_of(request: DesignRequest, previous: DesignResult | None, *, boundary
         f"# Connectors\n{_lines((each.name, each.description) for each in request.connectors)}",
         f"# The user's time zone\n{request.timezone}",
     ]
-    for text in request.context:
-        parts.append(
-            f"# Context file {text.name}\n<<<untrusted {boundary}\n{text.text}\n{boundary} end of untrusted>>>"
-        )
+    parts += [
+        f"# Context file {text.name}\n<<<untrusted {boundary}\n{text.text}\n{boundary} end of untrusted>>>"
+        for text in request.context
+    ]
     if request.name:
         parts.append(f"# The persona's name\n{request.name}")
     parts.append(f"# Instruction\n{request.instruction}")

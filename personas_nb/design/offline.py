@@ -342,11 +342,11 @@ def _examples(found: Sequence[str], request: DesignRequest) -> str:
         f"- There is something to do: {first[:1].lower() + first[1:]}, go on with each step once, then finish.",
         "- There is nothing new: say so in one sentence and finish; do not fill the gap.",
     ]
-    for text in request.context:
-        if text.columns:
-            lines.append(
-                f"- Data like {text.name} has the columns {', '.join(text.columns)}; use these names."
-            )
+    lines += [
+        f"- Data like {text.name} has the columns {', '.join(text.columns)}; use these names."
+        for text in request.context
+        if text.columns
+    ]
     return "\n".join(lines)
 
 

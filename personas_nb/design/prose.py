@@ -202,7 +202,7 @@ def _third_person(clause: str) -> str:
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PRODUCTS = word_set(
-    ("summary digest overview report newsletter table chart list tasks tickets reminder briefing draft")
+    "summary digest overview report newsletter table chart list tasks tickets reminder briefing draft"
 )
 _ROLES = (
     ("summarise summarize sum brief digest", "summary"),
@@ -222,8 +222,8 @@ _ROLES = (
     ("write create generate compile", "writer"),
 )
 _HEAD_END = re.compile(
-    r"\s(?:in|from|for|of|to|with|about|on|into|onto|that|which|who|when|if|and|or|as|by|via|at|under|over|after|before|is|"
-    r"are|has|have|than|because|so|then|using|since|until|whether|against)\b|[,;:(]|$",
+    r"\s(?:in|from|for|of|to|with|about|on|into|onto|that|which|who|what|how|why|where|when|if|and|or|as|by|via|at|under|over|after|before"
+    r"|is|are|has|have|than|because|so|then|using|since|until|whether|against)\b|[,;:(]|$",
     re.IGNORECASE,
 )
 

@@ -86,6 +86,8 @@ def resolve(
     if chosen == "rehearsal":
         return ResolvedModel("rehearsal", "rehearsal", notes=_how_to_switch(provider, profile, settings))
     is_home = settings.provider in (None, chosen)  # the settings speak of this provider
+    # A token without a provider belongs to the server that is configured beside it, else to anthropic.
+    has_token = is_home and bool(settings.provider or settings.base_url or chosen == "anthropic")
     configured = (settings.base_url if is_home else None) or environ.get(_URL_VARIABLES.get(chosen, ""))
     home_url = configured or _DEFAULT_URLS[chosen]
     base_url = profile.base_url or home_url
@@ -95,7 +97,7 @@ def resolve(
     elif profile.auth_credential_id and reveal:
         secret = reveal(profile.auth_credential_id)
     elif _origin(base_url) == _origin(home_url):
-        secret = _global_key(chosen, settings if is_home else None, environ)
+        secret = _global_key(chosen, settings if has_token else None, environ)
     if chosen == "anthropic" and not secret:
         raise ModelError(
             f"There is no key for anthropic at {_origin(base_url)}.",

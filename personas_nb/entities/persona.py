@@ -21,8 +21,8 @@ def slug_of(name: str) -> str:
     >>> slug_of("Invoice Wächter (EU)")
     'invoice-wachter-eu'
     """
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")[:64] or "persona"
+    ascii_name = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")[:64] or "persona"
 
 
 class Persona(Entity):

@@ -101,7 +101,7 @@ class Metrics:
         persona_id, first = self._id_of(persona), _first_day(days, zone)
         span = self._rows.span(persona_id, first)
         rows = self._rows.daily(list(_days(*span, zone)), persona_id) if span else []
-        return _frame(DAILY_COLUMNS, [_summed(dict(row)) for row in rows])
+        return _frame(DAILY_COLUMNS, [_summed(row) for row in rows])
 
     def tools(self, persona: Persona | str | None = None, days: int | None = 30) -> DataFrame:
         """One row a tool that was called, the most called first, in runs queued in the last ``days`` × 24 hours.

@@ -93,16 +93,9 @@ class Personas:
 
     def get(self, ref: str | Persona) -> Persona:
         """The persona, archived ones included. Raises ``NotFound``, and ``InvalidInput`` where several fit."""
-        text = (ref.id if isinstance(ref, Persona) else str(ref)).strip()
-        found = (
-            self._best(self._rows.find("slug = ?", [text]), text)
-            or self._best(self._rows.find("name = ? collate nocase", [text]), text)
-            or self._best(self._rows.find("slug = ?", [text.lower()]), text)
-            or by_id(self._rows, text, _label)
-            or self._best(self._called(text), text)
-        )
+        found = self._rows.get(ref.id) if isinstance(ref, Persona) else self._find(str(ref).strip())
         if found is None:
-            shown = ref.name if isinstance(ref, Persona) else text
+            shown = ref.name if isinstance(ref, Persona) else ref
             known = {name for row in self.list() for name in (row.slug, row.name)}
             raise NotFound(
                 f"There is no persona “{shown}”.",
@@ -145,6 +138,8 @@ class Personas:
         project_id = fields.get("project_id", "default")
         slug = fields.get("slug") or self._free_slug(slug_of(name), project_id)
         blank = made(Persona, {"name": name, "slug": slug, "project_id": project_id})
+        if fields.get("slug"):
+            self._refuse_taken_name(blank)
         given = {key: value for key, value in fields.items() if key not in ("slug", "project_id")}
         persona = self._with_token(blank, revised(blank, self._with_group(given)))
         self._rows.insert(persona)
@@ -239,6 +234,15 @@ class Personas:
         if gone and gone != (new.auth_credential_id if new else None):
             self.store.table("credentials", Entity).delete("id = ?", [gone])
 
+    def _find(self, text: str) -> Persona | None:
+        return (
+            self._best(self._rows.find("slug = ?", [text]), text)
+            or self._best(self._rows.find("name = ? collate nocase", [text]), text)
+            or self._best(self._rows.find("slug = ?", [text.lower()]), text)
+            or by_id(self._rows, text, _label)
+            or self._best(self._called(text), text)
+        )
+
     def _namesake(self, name: str, fields: dict[str, Any]) -> Persona | None:
         """The persona that ``create`` means: the one of that name, else the one whose slug says the same."""
         project = fields.get("project_id", "default")
@@ -260,9 +264,10 @@ class Personas:
         return None if is_numbered else holder
 
     def _called(self, name: str) -> builtins.list[Persona]:
-        # SQLite folds the case of ASCII letters only.
         wanted = " ".join(name.split()).casefold()
-        return [row for row in self.list(include_archived=True) if row.name.casefold() == wanted]
+        # SQLite folds the case of ASCII letters only: names with others are compared here.
+        near = self._rows.find("name = ? collate nocase or name glob '*[^ -~]*'", [wanted])
+        return [row for row in near if row.name.casefold() == wanted]
 
     def _best(self, found: builtins.list[Persona], ref: str) -> Persona | None:
         return only([row for row in found if row.archived_at is None] or found, ref, _label)
@@ -278,10 +283,8 @@ class Personas:
             )
 
     def _free_slug(self, slug: str, project_id: str) -> str:
-        taken = {row.slug for row in self._rows.find("project_id = ?", [project_id])}
-        number = 1
-        free = slug
-        while free in taken:
+        number, free = 1, slug
+        while self._rows.count("slug = ? and project_id = ?", [free, project_id]):
             number += 1
             free = f"{_room_for_number(slug)}-{number}"
         return free

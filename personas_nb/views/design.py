@@ -15,7 +15,7 @@ from personas_nb.entities.design import (
     SuggestedConnector,
 )
 from personas_nb.views import marks
-from personas_nb.views.marks import Cell, Code, Words, one_line, plural, short_id
+from personas_nb.views.marks import Cell, Code, Short, Words, one_line, plural, short_id
 from personas_nb.views.page import Page, Step, listing
 from personas_nb.views.triggers import fires_words, trigger_words
 from personas_nb.views.view import View
@@ -93,7 +93,7 @@ def session_list(sessions: Sequence[DesignSessionRecord], *, tz: str = "UTC") ->
             one_line(session.name or "", 40),
             one_line(session.instruction, 90),
             plural(len(session.turns), "turn"),
-            marks.moment(session.updated_at, tz),
+            Short(marks.moment(session.updated_at, tz)),
         ]
         for session in sessions
     ]
@@ -196,8 +196,7 @@ def _connectors(page: Page, connectors: Sequence[SuggestedConnector]) -> None:
 
 def _feasibility_block(page: Page, feasibility: Feasibility, *, heading: bool = True) -> Page:
     if heading:
-        page.heading("Can it work here?")
-        page.sentence(marks.mark(feasibility.overall).word, status=feasibility.overall)
+        page.heading("Can it work here?", marks.mark(feasibility.overall).word, status=feasibility.overall)
     rows: list[list[Cell]] = [
         [
             marks.mark("blocked") if issue.blocking else marks.Mark("▲", "to do", marks.AMBER),

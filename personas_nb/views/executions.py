@@ -15,7 +15,7 @@ from personas_nb.entities.review import Review
 from personas_nb.entities.run_event import RunEvent
 from personas_nb.entities.tool import ToolCallStep, ToolDefinition
 from personas_nb.views import marks
-from personas_nb.views.marks import Cell, Code, Number, one_line, plural, short_id
+from personas_nb.views.marks import Cell, Code, Number, Short, one_line, plural, short_id
 from personas_nb.views.page import REHEARSED, Page, Step, listing, named
 from personas_nb.views.view import View
 
@@ -69,10 +69,16 @@ def execution_card(
     page.prose(text if text is not None else execution.output_data or "")
     for warning in execution.warnings:
         page.sentence(warning, status="warning")
+    for review in reviews:
+        review_block(page, review)
+    for message in messages:
+        said = " · ".join(word for word in (message.content_type, _urgency(message)) if word)
+        page.prose(
+            message.content or "(empty)", heading=_message_heading(message), detail=said, open_chars=600
+        )
     _tools(page, execution)
-    _protocol_rows(page, messages, reviews, memories, events)
-    page.heading("What it took")
-    page.facts(_figures(execution))
+    _kept(page, memories, events)
+    _figures(page, execution)
     return page.next(_next_steps(execution, reviews)).view(execution)
 
 
@@ -82,17 +88,16 @@ def execution_list(executions: Sequence[Execution], *, tz: str = "UTC", title: s
         [
             Code(short_id(run.id)),
             one_line(run.persona_name, 40),
-            marks.mark(run.status),
-            "REHEARSAL" if run.rehearsal else "",
-            marks.moment(run.created_at, tz),
+            marks.sign_of(run),
+            Short(marks.moment(run.created_at, tz)),
             Number(marks.duration(run.duration_ms)),
             Number(marks.tokens(run.input_tokens + run.output_tokens, rehearsal=run.rehearsal)),
             Number(marks.money(run.cost_usd, rehearsal=run.rehearsal)),
-            one_line(run.error or run.output_data or "", 60),
+            _gist(run.error or run.output_data or ""),
         ]
         for run in executions
     ]
-    headers = ["run", "persona", "status", "", f"queued ({tz})", "took", "tokens", "cost", "result"]
+    headers = ["run", "persona", "status", f"queued ({tz})", "took", "tokens", "cost", "result"]
     steps: list[Step] = [("%%persona run NAME", "the rest of the cell is its input")]
     if executions:
         steps = [(f"%persona runs show {short_id(executions[0].id)}", "everything that happened in it")]
@@ -113,13 +118,12 @@ def execution_timeline(
         page.sentence(execution.error, status="failed")
     if execution.input_data:
         page.folded("Input", one_line(execution.input_data, 4000))
-    rows = list(_moments(events, tz))
+    rows = list(_moments(events, tz, rehearsal=execution.rehearsal))
     page.table(("time", "what", ""), rows, heading="Moments", detail=plural(len(rows), "entry", "entries"))
     if not rows:
         page.sentence("Nothing has happened in it yet.")
     _whole_calls(page, execution.tool_steps)
-    page.heading("What it took")
-    page.facts(_figures(execution))
+    _figures(page, execution)
     return page.next(_next_steps(execution, ())).view(execution)
 
 
@@ -130,11 +134,22 @@ def explain(prompt: str, tools: Sequence[ToolDefinition | str], limits: Mapping[
     page.facts(
         [
             ("tools", ", ".join(names) or "none"),
-            *((str(name).replace("_", " "), one_line(value)) for name, value in limits.items()),
+            *(_limit(str(name), value) for name, value in limits.items()),
         ]
     )
     page.folded(f"Prompt ({len(prompt):,} characters)", prompt, fixed=True)
     return page.view()
+
+
+def _limit(name: str, value: object) -> tuple[str, Cell]:
+    words = name.replace("_", " ")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return words.removesuffix(" ms").removesuffix(" usd"), one_line("not set" if value is None else value)
+    if name.endswith("_ms"):
+        return words.removesuffix(" ms"), marks.duration(value)
+    if name.endswith("_usd"):
+        return words.removesuffix(" usd"), f"${value:,.2f}"
+    return words, f"{value:,}"
 
 
 def tool_rows(steps: Sequence[ToolCallStep]) -> list[list[Cell]]:
@@ -174,6 +189,10 @@ def _line_of(run: Execution, tz: str) -> str:
     return " · ".join(part for part in parts if part)
 
 
+def _gist(text: str) -> str:
+    return one_line(text[:300].replace("**", "").lstrip("# \n"), 60)
+
+
 def _tools(page: Page, run: Execution) -> None:
     steps = run.tool_steps
     failed = sum(step.error is not None for step in steps)
@@ -195,20 +214,15 @@ def _tools(page: Page, run: Execution) -> None:
         )
 
 
-def _protocol_rows(
-    page: Page,
-    messages: Sequence[Message],
-    reviews: Sequence[Review],
-    memories: Sequence[Memory],
-    events: Sequence[Event],
-) -> None:
-    for message in messages:
-        urgent = message.priority if message.priority != "normal" else ""
-        said = " · ".join(word for word in (message.content_type, urgent) if word)
-        page.heading(f"Message: {one_line(message.title)}" if message.title else "Message", said)
-        page.prose(message.content, open_chars=600)
-    for review in reviews:
-        review_block(page, review)
+def _message_heading(message: Message) -> str:
+    return f"Message: {one_line(message.title)}" if message.title else "Message"
+
+
+def _urgency(message: Message) -> str:
+    return f"{message.priority} priority" if message.priority != "normal" else ""
+
+
+def _kept(page: Page, memories: Sequence[Memory], events: Sequence[Event]) -> None:
     page.table(
         ("", "memory", "importance"),
         [[memory.category, one_line(f"{memory.title}: {memory.content}", 110), Number(f"{memory.importance}/10")]
@@ -225,15 +239,17 @@ def _protocol_rows(
 
 def review_block(page: Page, review: Review) -> None:
     """A decision that a person is asked for, with the verbs that decide it while it is open."""
+    state = marks.mark(review.status).word
     page.heading(
-        f"Decision: {one_line(review.title or 'untitled')}", f"{review.severity} · {short_id(review.id)}"
+        f"Decision: {one_line(review.title or 'untitled')}",
+        " · ".join((state, f"{review.severity} severity", short_id(review.id))),
+        status=review.status,
     )
-    page.sentence(marks.mark(review.status).word, status=review.status)
     page.prose(review.description, open_chars=600)
     if review.suggested_actions:
         page.sentence("It suggests: " + "; ".join(review.suggested_actions))
     if review.status == "pending":
-        page.next(decide(review), heading="Decide")
+        page.next(decide(review), heading="")
 
 
 def decide(review: Review) -> list[Step]:
@@ -244,26 +260,29 @@ def decide(review: Review) -> list[Step]:
     ]
 
 
-def _figures(run: Execution) -> list[tuple[str, Cell | None]]:
-    def count(number: int) -> str:
-        return marks.tokens(number, rehearsal=run.rehearsal)
+def _figures(page: Page, run: Execution) -> None:
+    def count(number: int) -> Cell:
+        return Number(marks.tokens(number, rehearsal=run.rehearsal)) if number else ""
 
     outcome = run.outcome or {}
     summary = one_line(outcome.get("summary") or outcome.get("reason") or "", 300)
-    accomplished = {True: "accomplished", False: "not accomplished"}.get(outcome.get("accomplished"), "")  # type: ignore[arg-type]
-    return [
-        ("outcome", ": ".join(part for part in (accomplished, summary) if part)),
-        ("cost", marks.money(run.cost_usd, rehearsal=run.rehearsal)),
-        ("tokens in", count(run.input_tokens)),
-        ("tokens out", count(run.output_tokens)),
-        ("cache read", count(run.cache_read_tokens) if run.cache_read_tokens else None),
-        ("cache written", count(run.cache_write_tokens) if run.cache_write_tokens else None),
-        ("time", marks.duration(run.duration_ms)),
-        ("turns", str(run.num_turns) if run.num_turns else None),
-        ("repeats run", Code(short_id(run.retry_of)) if run.retry_of else None),
-        ("started by trigger", Code(short_id(run.trigger_id)) if run.trigger_id else None),
-        ("started by event", Code(short_id(run.event_id)) if run.event_id else None),
+    accomplished = {True: "accomplished", False: "not accomplished"}.get(bool(outcome.get("accomplished")))
+    page.heading("What it took")
+    if "accomplished" in outcome:
+        page.sentence("Outcome: " + ": ".join(part for part in (accomplished, summary) if part))
+    figures: list[tuple[str, Cell]] = [
+        ("cost", Number(marks.money(run.cost_usd, rehearsal=run.rehearsal))),
+        ("tokens in", count(run.input_tokens) or Number("0")),
+        ("tokens out", count(run.output_tokens) or Number("0")),
+        ("cache read", count(run.cache_read_tokens)),
+        ("cache written", count(run.cache_write_tokens)),
+        ("time", Number(marks.duration(run.duration_ms))),
+        ("turns", Number(str(run.num_turns)) if run.num_turns else ""),
+        ("repeats run", Code(short_id(run.retry_of)) if run.retry_of else ""),
+        ("started by trigger", Code(short_id(run.trigger_id)) if run.trigger_id else ""),
+        ("started by event", Code(short_id(run.event_id)) if run.event_id else ""),
     ]
+    page.table([name for name, _ in figures], [[value for _, value in figures]])
 
 
 def _next_steps(run: Execution, reviews: Sequence[Review]) -> list[Step]:
@@ -297,7 +316,9 @@ def _filled(step: Step, name: str) -> Step:
     return step if isinstance(step, str) else (step[0].replace("{name}", name), step[1])
 
 
-def _moments(events: Iterable[RunEvent | tuple[datetime, RunEvent]], tz: str) -> Iterator[list[Cell]]:
+def _moments(
+    events: Iterable[RunEvent | tuple[datetime, RunEvent]], tz: str, *, rehearsal: bool
+) -> Iterator[list[Cell]]:
     text: list[str] = []
     began = ""
     for item in events:
@@ -310,7 +331,7 @@ def _moments(events: Iterable[RunEvent | tuple[datetime, RunEvent]], tz: str) ->
         if text:
             yield [began, "text", one_line("".join(text), 300)]
             text, began = [], ""
-        yield [time, *moment_of(event)]
+        yield [time, *moment_of(event, rehearsal=rehearsal)]
     if text:
         yield [began, "text", one_line("".join(text), 300)]
 
@@ -321,7 +342,7 @@ def _clock(at: datetime | None, tz: str) -> str:
     return at.astimezone(ZoneInfo(tz)).strftime("%H:%M:%S") if at else ""
 
 
-def moment_of(event: RunEvent) -> list[Cell]:
+def moment_of(event: RunEvent, *, rehearsal: bool = False) -> list[Cell]:
     """An event of a run in two cells: what it is, and what it says."""
     if event.type == "tool_started":
         return [marks.Mark("▶", event.tool, marks.BLUE), _json(event.input)]
@@ -329,11 +350,14 @@ def moment_of(event: RunEvent) -> list[Cell]:
         _, sign, took, _, result = tool_rows([event.step])[0]
         word = f"{event.step.tool}: {sign.word}" if isinstance(sign, marks.Mark) else event.step.tool
         glyph, colour = (sign.glyph, sign.colour) if isinstance(sign, marks.Mark) else ("○", marks.GREY)
-        return [marks.Mark(glyph, word, colour), f"{marks.cell_text(took)}  {marks.cell_text(result)}"]
+        return [
+            marks.Mark(glyph, word, colour),
+            " · ".join(filter(None, map(marks.cell_text, (took, result)))),
+        ]
     if event.type == "protocol" or event.type == "protocol_called":
         return [event.kind.replace("_", " "), _json(event.data)]
     if event.type == "usage":
-        return ["usage", usage_line(event, rehearsal=False)]
+        return ["usage", usage_line(event, rehearsal=rehearsal)]
     if event.type == "warning":
         return [marks.mark("warning"), one_line(event.text, 300)]
     if event.type == "status":

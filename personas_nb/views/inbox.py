@@ -8,7 +8,7 @@ from personas_nb.entities.message import Message
 from personas_nb.entities.review import Review
 from personas_nb.views import marks
 from personas_nb.views.executions import decide, review_block
-from personas_nb.views.marks import Cell, Code, one_line, plural, short_id
+from personas_nb.views.marks import Cell, Code, Short, one_line, plural, short_id
 from personas_nb.views.page import REHEARSED, Page, Step, listing
 from personas_nb.views.view import View
 
@@ -22,19 +22,18 @@ def review_list(
     rows: list[list[Cell]] = [
         [
             Code(short_id(review.id)),
-            marks.mark(review.status),
-            "REHEARSAL" if review.rehearsal else "",
+            _sign(review),
             one_line(names.get(review.persona_id, ""), 30),
             review.severity,
             one_line(review.title, 60),
             one_line(review.description, 110),
             one_line(review.note or "", 60),
-            marks.moment(review.created_at, tz),
+            Short(marks.moment(review.created_at, tz)),
         ]
         for review in reviews
     ]
     steps: list[Step] = decide(pending[0]) if pending else []
-    headers = ["id", "", "", "persona", "severity", "decision", "", "note", f"asked ({tz})"]
+    headers = ["id", "", "persona", "severity", "decision", "", "note", f"asked ({tz})"]
     return listing(
         "Reviews",
         headers,
@@ -64,6 +63,11 @@ def review_card(review: Review, *, persona_name: str = "", repeated: bool = Fals
     if review.execution_id and review.status != "pending":
         page.next([(f"%persona runs wait {short_id(review.execution_id)}", "what the run does with it")])
     return page.view(review)
+
+
+def _sign(review: Review) -> marks.Mark:
+    sign = marks.mark(review.status)
+    return sign._replace(word=f"{sign.word} · REHEARSAL") if review.rehearsal else sign
 
 
 def message_list(

@@ -13,12 +13,15 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from personas_nb.entities.execution import Execution
+
 GREEN, ORANGE, BLUE, AMBER, PLUM, GREY = "#007A58", "#B34700", "#0072B2", "#946000", "#9C4F80", "#6B7075"
 FAINT = "rgba(128,128,128,.35)"  # a border that is seen on a light and on a dark page
 
-_CODE = "background:transparent;font-size:.95em"
+_CODE = "background:transparent;padding:0;font-size:.95em"
 _CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0"
 _NUMBER = "text-align:right;vertical-align:top;padding:2px 14px 2px 0"
+_UNBROKEN_CHARS = 40  # a name or a figure stays on one line, a long command may not
 # Colours and cursor movements of a terminal, then every other control character, then what turns text around.
 _CONTROLS = re.compile(
     "\x1b(?:\\[[0-9;?]{0,30}[ -/]?[@-~]?|\\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\\\)?|.)?"
@@ -49,13 +52,19 @@ class Words(NamedTuple):
     text: str
 
 
+class Short(NamedTuple):
+    """A name or a time, which stays on one line."""
+
+    text: str
+
+
 class Number(NamedTuple):
     """A figure, set to the right in a table."""
 
     text: str
 
 
-Cell = str | Mark | Code | Words | Number
+Cell = str | Mark | Code | Words | Short | Number
 
 
 _GLYPHS: dict[tuple[str, str], str] = {
@@ -192,7 +201,7 @@ def money(cost_usd: float | None, *, rehearsal: bool = False) -> str:
         return "$0"
     if abs(cost_usd) < 0.0001:
         return "under $0.0001"
-    return f"${cost_usd:,.2f}" if cost_usd >= 100 else f"${cost_usd:.4f}"
+    return f"${cost_usd:,.2f}" if cost_usd >= 10 else f"${cost_usd:.4f}"
 
 
 def tokens(count: int, *, rehearsal: bool = False) -> str:
@@ -234,6 +243,12 @@ def moment(when: datetime | None, tz: str = "UTC", *, weekday: bool = False) -> 
     return when.astimezone(ZoneInfo(tz)).strftime("%a %Y-%m-%d %H:%M" if weekday else "%Y-%m-%d %H:%M")
 
 
+def sign_of(execution: Execution) -> Mark:
+    """The mark of a run in a list; a rehearsal says so in the same place."""
+    sign = mark(execution.status)
+    return sign._replace(word=f"{sign.word} · REHEARSAL") if execution.rehearsal else sign
+
+
 def plural(count: int, noun: str, many: str = "") -> str:
     """A number with its noun.
 
@@ -262,6 +277,12 @@ def cell_html(cell: Cell) -> str:
     return escape(_content(cell))
 
 
+def _cell_style(cell: Cell) -> str:
+    style = _NUMBER if isinstance(cell, Number) else _CELL
+    is_short = not isinstance(cell, str | Words) and len(cell_text(cell)) <= _UNBROKEN_CHARS
+    return f"{style};white-space:nowrap" if is_short else style
+
+
 def _content(cell: Cell) -> str:
     return cell if isinstance(cell, str) else cell[0]
 
@@ -277,14 +298,11 @@ def table_html(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
             f"{escape(header)}</th>"
             for index, header in enumerate(headers)
         )
-        line = f'style="background:transparent;border-bottom:1px solid {FAINT}"'
+        line = f'style="background:none;border-bottom:1px solid {FAINT}"'
         head = f"<thead><tr {line}>{cells}</tr></thead>"
     body = "".join(
-        '<tr style="background:transparent">'
-        + "".join(
-            f'<td style="{_NUMBER if isinstance(cell, Number) else _CELL}">{cell_html(cell)}</td>'
-            for cell in row
-        )
+        '<tr style="background:none">'
+        + "".join(f'<td style="{_cell_style(cell)}">{cell_html(cell)}</td>' for cell in row)
         + "</tr>"
         for row in rows
     )

@@ -57,7 +57,7 @@ class Page:
             head_html += f'<div style="{_FAINT_TEXT}">{escape(detail)}</div>'
         self.twin(head, f"<div>{head_html}</div>")
 
-    def sentence(self, text: str, *, status: str = "", faint: bool = False) -> Self:
+    def sentence(self, text: str, *, status: str = "", faint: bool = False, under: bool = False) -> Self:
         """A sentence of ours, with a mark before it when it has a status."""
         if not text:
             return self
@@ -65,14 +65,17 @@ class Page:
         before = f"{sign.glyph} " if sign else ""
         glyph = f'<b style="color:{sign.colour}">{sign.glyph}</b> ' if sign else ""
         style = "margin:.5em 0" + (f";{_FAINT_TEXT}" if faint else "")
-        return self.twin(clean(before + text), f'<p style="{style}">{glyph}{escape(text)}</p>')
+        return self.twin(clean(before + text), f'<p style="{style}">{glyph}{escape(text)}</p>', under=under)
 
-    def heading(self, text: str, detail: str = "") -> Self:
-        """The name of what follows, and a few words about it."""
+    def heading(self, text: str, detail: str = "", *, status: str = "") -> Self:
+        """The name of what follows, and a few words about it; a mark before it when it has a status."""
         said = f" · {detail}" if detail else ""
+        sign = marks.mark(status) if status else None
+        glyph = f'<b style="color:{sign.colour}">{sign.glyph}</b> ' if sign else ""
         rest = f'<span style="{_FAINT_TEXT}">{escape(said)}</span>' if said else ""
         return self.twin(
-            clean(text + said), f'<div style="margin:.8em 0 .1em"><b>{escape(text)}</b>{rest}</div>'
+            clean(f"{sign.glyph} {text}{said}" if sign else text + said),
+            f'<div style="margin:.8em 0 .1em">{glyph}<b>{escape(text)}</b>{rest}</div>',
         )
 
     def facts(self, rows: Iterable[tuple[str, Cell | None]]) -> Self:
@@ -83,7 +86,13 @@ class Page:
         return self.twin(marks.table_text((), kept), marks.table_html((), kept))
 
     def table(
-        self, headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, heading: str = "", detail: str = ""
+        self,
+        headers: Sequence[str],
+        rows: Iterable[Sequence[Cell]],
+        *,
+        heading: str = "",
+        detail: str = "",
+        under: bool = False,
     ) -> Self:
         """Rows under a heading; nothing at all when there are none. Columns that are empty throughout are left out."""
         rows = list(rows)
@@ -94,17 +103,26 @@ class Page:
         used = [i for i in range(len(rows[0])) if any(marks.cell_text(row[i]) for row in rows)]
         headers = [headers[i] for i in used] if headers else ()
         rows = [[row[i] for i in used] for row in rows]
-        under = bool(heading)
+        under = under or bool(heading)
         return self.twin(marks.table_text(headers, rows), marks.table_html(headers, rows), under=under)
 
-    def prose(self, text: str, *, heading: str = "", open_chars: int = OPEN_CHARS) -> Self:
+    def prose(self, text: str, *, heading: str = "", detail: str = "", open_chars: int = OPEN_CHARS) -> Self:
         """Free text of a model or a person; the rest of a long one is folded."""
         text = clean(text).strip("\n")
         if not text.strip():
             return self
         if heading:
-            self.heading(heading)
+            self.heading(heading, detail)
         return self.twin(text, prose_html(text, open_chars=open_chars), under=bool(heading))
+
+    def scrolled(self, text: str) -> Self:
+        """Free text in a window of its own height that shows its end, for text that grows."""
+        if not text.strip():
+            return self
+        # A reversed column begins scrolled to its end, without a script.
+        style = "display:flex;flex-direction:column-reverse;max-height:22em;overflow-y:auto"
+        inner = prose_html(text, open_chars=len(text) + 1)
+        return self.twin(clean(text).strip("\n"), f'<div style="{style}"><div>{inner}</div></div>')
 
     def fixed(self, text: str, *, heading: str = "") -> Self:
         """Text in which every space counts."""
@@ -119,12 +137,19 @@ class Page:
 
     def next(self, steps: Iterable[Step], *, heading: str = "Next") -> Self:
         """What to type next: commands with what each is for, and sentences."""
-        pairs = [(step, "") if isinstance(step, str) else step for step in steps]
-        rows: list[list[Cell]] = [
-            [Code(command) if command.startswith(("%", "studio.", "personas ")) else command, why]
-            for command, why in pairs
-        ]
-        return self.table((), rows, heading=heading) if rows else self
+        steps = list(steps)
+        if not steps:
+            return self
+        if heading:
+            self.heading(heading)
+        commands: list[list[Cell]] = []
+        for step in steps:
+            command, why = (step, "") if isinstance(step, str) else step
+            if command.startswith(("%", "studio.", "personas ")):
+                commands.append([Code(command), why])
+            else:
+                self.sentence(f"{command} {why}".strip(), under=bool(heading))
+        return self.table((), commands, under=bool(heading) and len(commands) == len(steps))
 
     def twin(self, text: str, html: str, *, under: bool = False) -> Self:
         """A block in both forms, already cleaned and escaped; ``under`` the one before, without a blank line."""

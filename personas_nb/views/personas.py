@@ -15,7 +15,7 @@ from personas_nb.entities.trigger import Trigger
 from personas_nb.personas.prompt_diff import PromptDiff, SectionDiff
 from personas_nb.views import marks
 from personas_nb.views.executions import decide
-from personas_nb.views.marks import Cell, Code, Number, escape, one_line, plural, short_id
+from personas_nb.views.marks import Cell, Code, Number, Short, escape, one_line, plural, short_id
 from personas_nb.views.page import Page, Step, listing
 from personas_nb.views.triggers import trigger_words
 from personas_nb.views.view import View
@@ -52,18 +52,22 @@ def overview(
     page = Page("personas_nb", detail=" · ".join(said))
     names = {persona.id: persona.name for persona in personas}
     for review in reviews[:5]:
-        page.heading(f"Decision: {one_line(review.title or 'untitled')}", _review_detail(review, names))
+        page.heading(
+            f"Decision: {one_line(review.title or 'untitled')}",
+            _review_detail(review, names),
+            status="pending",
+        )
         page.next(decide(review), heading="")
     if len(reviews) > 5:
         page.sentence(f"… and {plural(len(reviews) - 5, 'more decision')}: %persona reviews", status="review")
     last = {run.persona_id: run for run in reversed(runs)}
     page.table(
-        ("persona", "", "what it does", "last run", ""),
+        ("persona", "", "what it does", "last run"),
         [_overview_row(persona, last.get(persona.id)) for persona in personas],
         heading="Personas",
     )
     page.table(
-        ("run", "persona", "", "", f"queued ({tz})", "took", "cost"),
+        ("run", "persona", "", f"queued ({tz})", "took", "cost"),
         [_run_row(run, tz) for run in runs[:5]],
         heading="Latest runs",
     )
@@ -83,7 +87,7 @@ def persona_list(
             _state(persona),
             one_line(persona.description, 80),
             *(one_line(extras.get(persona.id, {}).get(column, "")) for column in columns),
-            marks.moment(persona.updated_at, tz),
+            Short(marks.moment(persona.updated_at, tz)),
         ]
         for persona in personas
     ]
@@ -122,7 +126,7 @@ def persona_card(
                 Code(short_id(trigger.id)),
                 marks.mark("on" if trigger.enabled else "off"),
                 one_line(trigger_words(trigger.trigger_type, trigger.config), 90),
-                marks.moment(trigger.next_trigger_at, tz) if trigger.enabled else "–",
+                Short(marks.moment(trigger.next_trigger_at, tz) if trigger.enabled else "–"),
             ]
             for trigger in triggers or ()
         ],
@@ -135,7 +139,7 @@ def persona_card(
     if not sections:
         page.sentence("Nothing yet.")
     page.table(
-        ("run", "", "", f"queued ({tz})", "took", "cost"),
+        ("run", "", f"queued ({tz})", "took", "cost"),
         [
             [cell for index, cell in enumerate(_run_row(run, tz)) if index != 1]
             for run in (last_runs or ())[:5]
@@ -156,7 +160,7 @@ def version_list(
             Code(version.tag or ""),
             one_line(version.change_summary, 90),
             version.author,
-            marks.moment(version.created_at, tz),
+            Short(marks.moment(version.created_at, tz)),
         ]
         for version in versions
     ]
@@ -195,7 +199,7 @@ def memory_list(
             one_line(memory.title, 60),
             one_line(memory.content, 140),
             one_line(", ".join(memory.tags), 40),
-            marks.moment(memory.created_at, tz),
+            Short(marks.moment(memory.created_at, tz)),
         ]
         for memory in memories
     ]
@@ -245,7 +249,11 @@ def _identity_line(persona: Persona, tz: str) -> str:
 
 
 def _review_detail(review: Review, names: Mapping[str, str]) -> str:
-    parts = [names.get(review.persona_id, ""), review.severity, "REHEARSAL" if review.rehearsal else ""]
+    parts = [
+        names.get(review.persona_id, ""),
+        f"{review.severity} severity",
+        "REHEARSAL" if review.rehearsal else "",
+    ]
     return " · ".join(part for part in parts if part)
 
 
@@ -254,8 +262,7 @@ def _overview_row(persona: Persona, run: Execution | None) -> list[Cell]:
         one_line(_titled(persona), 50),
         _state(persona),
         one_line(persona.description or persona.prompt.identity, 70),
-        marks.mark(run.status) if run else "never run",
-        "REHEARSAL" if run and run.rehearsal else "",
+        marks.sign_of(run) if run else "never run",
     ]
 
 
@@ -263,9 +270,8 @@ def _run_row(run: Execution, tz: str) -> list[Cell]:
     return [
         Code(short_id(run.id)),
         one_line(run.persona_name, 40),
-        marks.mark(run.status),
-        "REHEARSAL" if run.rehearsal else "",
-        marks.moment(run.created_at, tz),
+        marks.sign_of(run),
+        Short(marks.moment(run.created_at, tz)),
         Number(marks.duration(run.duration_ms)),
         Number(marks.money(run.cost_usd, rehearsal=run.rehearsal)),
     ]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from personas_nb.views.marks import FAINT, clean, escape, inline_html
+from personas_nb.views.marks import FAINT, Words, clean, escape, inline_html, table_html
 
 OPEN_CHARS = 1500
 """Characters of a long text that are visible before it is unfolded."""
@@ -24,7 +24,7 @@ _HEADING = re.compile(r"#{1,6} ")
 
 class _Block(NamedTuple):
     text: str
-    fixed: bool  # code or a table: every space counts
+    kind: Literal["paragraph", "code", "table"]
 
 
 def prose_html(text: str, *, open_chars: int = OPEN_CHARS) -> str:
@@ -61,8 +61,8 @@ def _parted(text: str, open_chars: int) -> tuple[list[_Block], list[_Block]]:
             left -= len(block.text)
         else:
             cut = max(block.text.rfind("\n", 0, left), block.text.rfind(" ", 0, left), 0) or left
-            seen.append(_Block(block.text[:cut], block.fixed))
-            rest.append(_Block(block.text[cut:].lstrip("\n "), block.fixed))
+            seen.append(_Block(block.text[:cut], block.kind))
+            rest.append(_Block(block.text[cut:].lstrip("\n "), block.kind))
     if sum(len(block.text) for block in rest) <= open_chars // 4:
         return seen + rest, []
     return seen, rest
@@ -73,27 +73,38 @@ def _blocks(text: str) -> Iterator[_Block]:
     in_fence = False
     for line in text.split("\n"):
         if line.lstrip().startswith("```"):
-            yield from _as_block(lines, fixed=in_fence)
+            yield from _as_block(lines, is_code=in_fence)
             lines, in_fence = [], not in_fence
         elif line.strip() or in_fence:
             lines.append(line)
         else:
             yield from _as_block(lines)
             lines = []
-    yield from _as_block(lines, fixed=in_fence)
+    yield from _as_block(lines, is_code=in_fence)
 
 
-def _as_block(lines: list[str], *, fixed: bool = False) -> Iterator[_Block]:
+def _as_block(lines: list[str], *, is_code: bool = False) -> Iterator[_Block]:
     if lines:
-        is_table = all(line.lstrip().startswith("|") for line in lines)
-        yield _Block("\n".join(lines), fixed or is_table)
+        is_table = len(lines) > 1 and all(line.lstrip().startswith("|") for line in lines)
+        yield _Block("\n".join(lines), "code" if is_code else "table" if is_table else "paragraph")
 
 
 def _block_html(block: _Block) -> str:
-    if block.fixed:
+    if block.kind == "code":
         return fixed_html(block.text)
+    if block.kind == "table":
+        return _table_html(block.text)
     lines = "<br>".join(map(_line_html, block.text.split("\n")))
     return f'<p style="{_PARAGRAPH}">{lines}</p>'
+
+
+def _table_html(text: str) -> str:
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.split("\n")]
+    ruled = len(rows) > 1 and all(set(cell) <= set("-: ") for cell in rows[1])
+    head, body = (rows[0], rows[2:]) if ruled else ([], rows)
+    width = max(map(len, rows))
+    cells = [[Words(cell) for cell in row + [""] * (width - len(row))] for row in body]
+    return table_html(head + [""] * (width - len(head)) if head else (), cells)
 
 
 def _line_html(line: str) -> str:

@@ -98,7 +98,7 @@ class RunStream:
         tail = self._shown_tail()
         if len(tail) < self._chars:
             page.sentence(f"… {plural(self._chars - len(tail), 'character')} before this", faint=True)
-        page.prose(tail, open_chars=TAIL_BYTES)
+        page.scrolled(tail)
         rows = [row for _, row in self._calls[-_ROWS:]]
         earlier = f", the last {_ROWS}" if len(self._calls) > _ROWS else ""
         page.table((), rows, heading="Tools", detail=plural(len(self._calls), "call") + earlier)

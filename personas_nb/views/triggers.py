@@ -8,7 +8,7 @@ from typing import Any
 
 from personas_nb.entities.trigger import Trigger
 from personas_nb.views import marks
-from personas_nb.views.marks import Cell, Code, one_line, short_id
+from personas_nb.views.marks import Cell, Code, Short, one_line, short_id
 from personas_nb.views.page import Step, listing
 from personas_nb.views.view import View
 
@@ -46,8 +46,8 @@ def trigger_list(
             marks.mark("on" if trigger.enabled else "off"),
             one_line(trigger_words(trigger.trigger_type, trigger.config), 90),
             Code(str(trigger.config.get("cron", ""))),
-            marks.moment(trigger.last_triggered_at, tz),
-            marks.moment(trigger.next_trigger_at, tz) if trigger.enabled else "–",
+            Short(marks.moment(trigger.last_triggered_at, tz)),
+            Short(marks.moment(trigger.next_trigger_at, tz) if trigger.enabled else "–"),
         ]
         for trigger in triggers
     ]

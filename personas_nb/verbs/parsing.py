@@ -1,0 +1,529 @@
+"""A typed line becomes a verb with its arguments.
+
+- Free text is the raw rest of the line, never split as a shell would: “boss's mail” is two words of a sentence.
+- Options of the verb may stand before the free text or at its very end; ``--`` ends them.
+- Text as a whole in double quotes, straight or typographic, is taken without them.
+- Words are read first and ``{name}`` is filled afterwards, so that what a variable holds is never an option.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from personas_nb.errors import InvalidInput, did_you_mean
+from personas_nb.verbs import table
+from personas_nb.verbs.table import Argument, Verb
+
+QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "'": "'"}
+TEXT_QUOTES = {mark: QUOTES[mark] for mark in '"“„'}
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000}
+_FIELD = re.compile(r"\s*([A-Za-z_][\w.]*)=")
+_NEXT_FIELD = re.compile(r"\s+[A-Za-z_][\w.]*=")
+_CLEARED = ("none", "null", "default")
+
+Raw = str | list[str] | bool
+
+
+class WrongUsage(InvalidInput):
+    """What was typed is no verb, or lacks something, or has too much."""
+
+    code = "WRONG_USAGE"
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A line as it was typed: the verb, and its arguments as text by key."""
+
+    verb: Verb
+    raw: Mapping[str, Raw] = field(default_factory=dict)
+    wants_help: bool = False
+    reads_input: bool = False
+    """Whether a lone ``-`` asked for the cell's text from the standard input."""
+
+    def values(self, fill: Callable[[str], str] = str) -> dict[str, Any]:
+        """The arguments as what they mean, defaults included; ``fill`` puts variables into each text.
+
+        Raises ``WrongUsage`` for what is missing or no number, duration or choice.
+        """
+        fill = str if self.raw.get("raw") else fill
+        found: dict[str, Any] = {}
+        for argument in self.verb.arguments:
+            given = self.raw.get(argument.key)
+            if given is None or given == "":
+                if argument.required:
+                    raise WrongUsage(
+                        f"`{self.verb.words}` needs {argument.unit or argument.name.upper()}.",
+                        hint=f"Type `%persona {self.verb.usage}`.",
+                    )
+                found[argument.key] = _absent(argument)
+            elif argument.kind == "fields":
+                found[argument.key] = fields_of(given, fill)  # type: ignore[arg-type]  # a flag has no such kind
+            elif isinstance(given, list):
+                found[argument.key] = [_converted(argument, fill(word)) for word in given]
+            else:
+                found[argument.key] = given if isinstance(given, bool) else _converted(argument, fill(given))
+        return found
+
+
+class Word(NamedTuple):
+    """A word of a line: what it says, where it ends, whether it was quoted."""
+
+    text: str
+    end: int
+    quoted: bool = False
+
+
+# ── lines ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_line(line: str, *, has_cell: bool = False) -> Typed:
+    """What a line after ``%persona`` (``%%persona``: ``has_cell``) means.
+
+    >>> typed = parse_line('refine use my boss\\'s mail --session 1a2b')
+    >>> typed.raw["text"], typed.raw["session"]
+    ("use my boss's mail", '1a2b')
+    """
+    words = []
+    for word in _words(line):
+        if word.quoted or word.text.startswith("-"):
+            break
+        words.append(word)
+        if len(words) == 3:
+            break
+    verb, count, line_start = _verb_of(words)
+    rest = line[line_start:]
+    if count < 0:  # “memories NAME pin ID”: the name comes first
+        rest = f"{words[1].text} {rest}" if verb.positionals[0].completer == "personas" else rest
+    reader = _Reader(verb)
+    if verb.free_text:
+        reader.read_free(rest, has_cell=has_cell)
+    else:
+        reader.read_words(rest)
+    return reader.typed()
+
+
+def _verb_of(words: Sequence[Word]) -> tuple[Verb, int, int]:
+    """The verb, how many words it is made of (negative: a name stands inside it), and where the rest begins."""
+    texts = [word.text for word in words]
+    verb, count = table.find(texts)
+    if verb is None:
+        raise _no_verb(texts[0])
+    if count == 1 and len(texts) == 3 and texts[2] in table.subs(verb.noun):
+        swapped, _ = table.find([verb.noun, texts[2]])
+        assert swapped is not None
+        return swapped, -2, words[2].end
+    return verb, count, words[count - 1].end if count else 0
+
+
+def _no_verb(word: str) -> WrongUsage:
+    known = [*table.nouns(), *(sub for noun in table.nouns() for sub in table.subs(noun))]
+    hint = did_you_mean(word, known)
+    return WrongUsage(f"There is no verb “{word}”.", hint=f"{hint} `%persona help` shows all.".strip())
+
+
+class _Reader:
+    """Collects the arguments of one verb, from a line or from the words of a shell."""
+
+    def __init__(self, verb: Verb) -> None:
+        self.verb = verb
+        self.raw: dict[str, Raw] = {}
+        self.loose: list[Word] = []
+        self.reads_input = False
+
+    def typed(self) -> Typed:
+        """What was read, with the loose words given to the verb's arguments."""
+        wants_help = bool(self.raw.pop("help", False))
+        if not wants_help:
+            self._assign()
+        return Typed(self.verb, self.raw, wants_help, self.reads_input)
+
+    def read_words(self, text: str) -> None:
+        """A line in which every word is an option or an argument."""
+        self._take(list(_words(text)))
+
+    def read_argv(self, argv: Sequence[str]) -> None:
+        """Words that a shell has parted."""
+        self._take([Word(word, 0) for word in argv])
+        if self.verb.free_text and not self.raw.get("help"):
+            self._free_from_loose()
+
+    def read_free(self, text: str, *, has_cell: bool = False) -> None:
+        """A line that ends in free text: options, the arguments before it, the text, options."""
+        before = 0 if self.verb.words == "design" else len(self.verb.positionals) - 1
+        start = 0
+        while (word := _word(text, start)) is not None:
+            if word.text == "--" and not word.quoted:
+                self.raw[self.verb.free_text] = text[word.end :].strip()
+                return
+            if _is_dashed(word):
+                start = self._option(text, word)
+            elif len(self.loose) < before:
+                self.loose.append(word)
+                start = word.end
+            else:
+                break
+        rest = text[start:].strip()
+        if self.verb.words == "design":
+            rest = self._design_name(rest, has_cell=has_cell)
+        if rest:
+            self.raw[self.verb.free_text] = self._without_options(rest)
+
+    def _design_name(self, text: str, *, has_cell: bool) -> str:
+        """Take the name off: all of a cell's line; else a word, or a quoted one, before a quoted instruction."""
+        if has_cell:
+            name = self._without_options(text)
+            if name:
+                self.raw["name"] = name
+            return ""
+        word = _word(text, 0)
+        rest = text[word.end :].strip() if word is not None else ""
+        if word is not None and rest[:1] in TEXT_QUOTES and rest[:1] and self._quoted(rest) is not None:
+            self.raw["name"] = word.text
+            return rest
+        return text
+
+    def _without_options(self, text: str) -> str:
+        """Free text without its quotes, its trailing options taken off."""
+        if text[:1] in TEXT_QUOTES:
+            found = self._quoted(text)
+            if found is not None:
+                inner, options = found
+                self._take_options(options)
+                return inner
+            if stray := re.search(rf"{TEXT_QUOTES[text[0]]}\s+(--[a-z][\w-]*)[^{TEXT_QUOTES[text[0]]}]*$", text):
+                if self.verb.option(stray[1]) is None:
+                    raise self._no_option(stray[1])
+                raise WrongUsage(f"What follows {stray[1]} cannot be read.", hint=self._how())
+            return text
+        for place in re.finditer(r"(?:^|(?<=\s))--?[A-Za-z]", text):
+            options = text[place.start() :]
+            if self._are_options(options):
+                self._take_options(options)
+                return text[: place.start()].strip()
+        return text
+
+    def _quoted(self, text: str) -> tuple[str, str] | None:
+        """What stands in the quotes that the text begins with, and the options after; None: it is no such text."""
+        close = TEXT_QUOTES[text[0]]
+        end = len(text)
+        while (end := text.rfind(close, 1, end)) > 0:
+            rest = text[end + 1 :]
+            if not rest.strip() or (rest[0].isspace() and self._are_options(rest)):
+                return text[1:end].strip(), rest
+        return None
+
+    def _are_options(self, text: str) -> bool:
+        probe = _Reader(self.verb)
+        try:
+            probe._take_options(text)
+        except WrongUsage:
+            return False
+        return not probe.loose
+
+    def _take_options(self, text: str) -> None:
+        self._take(list(_words(text)))
+
+    def _option(self, text: str, word: Word) -> int:
+        """Read the option at ``word``; where the text goes on after it and its value."""
+        name, _, value = word.text.partition("=")
+        argument = self._known(name)
+        if argument.kind == "flag":
+            self._keep(argument, [Word("", 0)])
+            return word.end
+        if value:
+            self._keep(argument, [Word(value, 0)])
+            return word.end
+        following = _word(text, word.end)
+        if following is None:
+            raise self._no_value(argument)
+        self._keep(argument, [following])
+        return following.end
+
+    def _take(self, words: list[Word]) -> None:
+        position = 0
+        while position < len(words):
+            word = words[position]
+            position += 1
+            if word.text == "--" and not word.quoted:
+                self.loose += words[position:]
+                return
+            if word.text == "-" and not word.quoted:
+                self.reads_input = True
+            elif not _is_dashed(word):
+                self.loose.append(word)
+            else:
+                name, equals, value = word.text.partition("=")
+                argument = self._known(name)
+                values = [Word(value, 0)] if equals else []
+                while argument.kind != "flag" and position < len(words) and not equals:
+                    following = words[position]
+                    if _is_dashed(following) or (values and (not argument.many or following.text == "-")):
+                        break
+                    values.append(following)
+                    position += 1
+                self._keep(argument, values or [Word("", 0)])
+
+    def _keep(self, argument: Argument, values: list[Word]) -> None:
+        if argument.kind == "flag":
+            if values[0].text:
+                raise WrongUsage(f"{argument.name} takes no value.", hint=self._how())
+            self.raw[argument.key] = True
+            return
+        if not values[0].text:
+            raise self._no_value(argument)
+        if argument.many:
+            kept = self.raw.setdefault(argument.key, [])
+            assert isinstance(kept, list)
+            kept += [value.text for value in values]
+        elif argument.key in self.raw:
+            raise WrongUsage(f"{argument.name} is given twice.", hint=self._how())
+        else:
+            self.raw[argument.key] = values[0].text
+
+    def _assign(self) -> None:
+        """Give the loose words to the verb's arguments; a greedy one takes what the others leave."""
+        wanted = [argument for argument in self.verb.positionals if argument.name != self.verb.free_text]
+        words = [word.text for word in self.loose]
+        spare = len(words) - len(wanted)
+        for argument in wanted:
+            if argument.key in self.raw or not words:
+                continue
+            take = 1
+            if argument.many:
+                self.raw[argument.key], words = words, []
+                continue
+            if argument.greedy and spare > 0:
+                take += spare
+            self.raw[argument.key], words = " ".join(words[:take]), words[take:]
+        if words:
+            raise self._too_much(words[0])
+
+    def _free_from_loose(self) -> None:
+        """Of words that a shell parted: those before the free text, then the text."""
+        free = self.verb.free_text
+        if self.verb.words == "design":
+            words = [word.text for word in self.loose]
+            is_named = len(words) == 2 and (" " in words[1].strip() or self.reads_input)
+            if self.reads_input:
+                self.raw["name"] = " ".join(words)
+            elif is_named:
+                self.raw["name"], self.raw[free] = words
+            else:
+                self.raw[free] = " ".join(words)
+            self.raw = {key: value for key, value in self.raw.items() if value != ""}
+            self.loose = []
+            return
+        before = len(self.verb.positionals) - 1
+        texts = [word.text for word in self.loose[before:]]
+        self.loose = self.loose[:before]
+        if texts:
+            is_fields = any(argument.kind == "fields" for argument in self.verb.positionals)
+            self.raw[free] = texts if is_fields else " ".join(texts)
+
+    def _known(self, name: str) -> Argument:
+        argument = self.verb.option(name)
+        if argument is None:
+            raise self._no_option(name)
+        return argument
+
+    def _no_option(self, name: str) -> WrongUsage:
+        known = [argument.name for argument in self.verb.options]
+        hint = did_you_mean(name, known, otherwise=f"It takes {', '.join(known)}.")
+        if self.verb.free_text:
+            hint += " Put -- before a text that begins with dashes."
+        return WrongUsage(f"`{self.verb.words}` has no option {name}.", hint=hint)
+
+    def _no_value(self, argument: Argument) -> WrongUsage:
+        what = f"one of {', '.join(argument.choices)}" if argument.choices else argument.unit or "a value"
+        return WrongUsage(f"{argument.name} needs {what}.", hint=self._how())
+
+    def _too_much(self, word: str) -> WrongUsage:
+        subs = table.subs(self.verb.noun)
+        if subs and self.verb.is_default:
+            hint = did_you_mean(word, subs, otherwise=f"There are {', '.join(subs)}.")
+            return WrongUsage(f"`{self.verb.noun}` has no “{word}”.", hint=hint)
+        return WrongUsage(f"`{self.verb.words}` does not know what to do with “{word}”.", hint=self._how())
+
+    def _how(self) -> str:
+        return f"Type `%persona {self.verb.usage}`."
+
+
+def _is_dashed(word: Word) -> bool:
+    return not word.quoted and re.match(r"--?[A-Za-z]", word.text) is not None
+
+
+def _words(text: str) -> Iterator[Word]:
+    position = 0
+    while (word := _word(text, position)) is not None:
+        yield word
+        position = word.end
+
+
+def _word(text: str, start: int) -> Word | None:
+    """The next word: to the next space, or what stands in quotes; an apostrophe inside a word is a letter."""
+    while start < len(text) and text[start].isspace():
+        start += 1
+    if start == len(text):
+        return None
+    if (quoted := _in_quotes(text, start)) is not None:
+        return quoted
+    value = re.compile(r"--[A-Za-z][\w-]*=").match(text, start)
+    if value and (quoted := _in_quotes(text, value.end())) is not None:
+        return Word(value[0] + quoted.text, quoted.end)
+    end = start
+    while end < len(text) and not text[end].isspace():
+        end += 1
+    return Word(text[start:end], end)
+
+
+def _in_quotes(text: str, start: int) -> Word | None:
+    close = QUOTES.get(text[start : start + 1])
+    end = start
+    while close and (end := text.find(close, end + 1)) > 0:
+        if end + 1 == len(text) or text[end + 1].isspace():
+            return Word(text[start + 1 : end], end + 1, quoted=True)
+    return None
+
+
+# ── words of a shell ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_argv(argv: Sequence[str]) -> Typed:
+    """What the words of a shell mean; a lone ``-`` stands for the standard input.
+
+    >>> parse_argv(["runs", "show", "1a2b"]).raw
+    {'id': '1a2b'}
+    """
+    words: list[Word] = []
+    for position, text in enumerate(argv[:3]):
+        if text.startswith("-"):
+            break
+        words.append(Word(text, position + 1))
+    verb, count, start = _verb_of(words)
+    rest = list(argv[start:])
+    if count < 0 and verb.positionals[0].completer == "personas":
+        rest.insert(0, argv[1])
+    reader = _Reader(verb)
+    reader.read_argv(rest)
+    return reader.typed()
+
+
+# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _absent(argument: Argument) -> Any:
+    if argument.kind == "flag":
+        return False
+    return [] if argument.many else argument.default
+
+
+def _converted(argument: Argument, text: str) -> Any:
+    if argument.choices and text not in argument.choices:
+        known = f"There are {', '.join(argument.choices)}."
+        raise WrongUsage(
+            f"{argument.name} cannot be “{text}”.", hint=did_you_mean(text, argument.choices, otherwise=known)
+        )
+    if argument.kind == "duration":
+        return duration_ms(text, argument.name)
+    if argument.kind not in ("integer", "money"):
+        return text
+    plain = text.strip().lstrip("$").replace("_", "")
+    try:
+        return int(plain) if argument.kind == "integer" else float(plain)
+    except ValueError:
+        example = "10" if argument.kind == "integer" else "0.50"
+        raise WrongUsage(
+            f"{argument.name} must be a number, not “{text[:40]}”.", hint=f"Such as {argument.name} {example}."
+        ) from None
+
+
+def duration_ms(text: str, what: str = "A duration") -> int:
+    """Milliseconds of ``90s``, ``5m``, ``2h``, ``250ms``; a plain number is seconds.
+
+    >>> duration_ms("90s"), duration_ms("5m"), duration_ms("1.5h"), duration_ms("30")
+    (90000, 300000, 5400000, 30000)
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|)", text.strip().lower(), re.ASCII)
+    milliseconds = round(float(found[1]) * _UNITS_MS[found[2] or "s"]) if found and len(text) < 20 else 0
+    if milliseconds <= 0:
+        raise WrongUsage(f"{what} cannot be “{text[:40]}”.", hint="Write 90s, 5m or 2h.")
+    return milliseconds
+
+
+def fields_of(given: str | list[str], fill: Callable[[str], str] = str) -> dict[str, Any]:
+    """``field=value …`` as a mapping: JSON where a value parses, else text; None, null and default are None.
+
+    A value ends where the next ``field=`` begins; quotes and brackets keep that together.
+
+    >>> fields_of('max_turns=5 description=Reads my mail identity="a=b"')
+    {'max_turns': 5, 'description': 'Reads my mail', 'identity': 'a=b'}
+    """
+    if isinstance(given, str):
+        pairs = list(_field_texts(given.strip()))
+    else:
+        pairs = [_field_word(word) for word in given]
+    found: dict[str, Any] = {}
+    for name, text in pairs:
+        if name in found:
+            raise WrongUsage(f"“{name}” is given twice.", hint="Name each field once.")
+        found[name] = _field_value(name, fill(text))
+    return found
+
+
+def _field_texts(text: str) -> Iterator[tuple[str, str]]:
+    position = 0
+    while position < len(text):
+        head = _FIELD.match(text, position)
+        if head is None:
+            raise _no_field(text[position:].strip())
+        start = head.end()
+        end = _value_end(text, start)
+        yield head[1], text[start:end].strip()
+        position = end
+
+
+def _field_word(word: str) -> tuple[str, str]:
+    head = _FIELD.match(word)
+    if head is None:
+        raise _no_field(word)
+    return head[1], word[head.end() :]
+
+
+def _no_field(text: str) -> WrongUsage:
+    return WrongUsage(f"“{text[:40]}” is no field=value.", hint="Such as max_turns=10; put a text with = in quotes.")
+
+
+def _value_end(text: str, start: int) -> int:
+    """Where the value that begins here ends."""
+    if (quoted := _in_quotes(text, start)) is not None:
+        return quoted.end
+    if text[start : start + 1] in ("{", "["):
+        import json
+
+        try:
+            _, end = json.JSONDecoder().raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = 0
+        if end and (end == len(text) or text[end].isspace()):
+            return end
+    following = _NEXT_FIELD.search(text, start)
+    return following.start() if following else len(text)
+
+
+def _field_value(name: str, text: str) -> Any:
+    import json
+
+    if text.lower() in _CLEARED:
+        return None
+    if name == "timeout_ms" and re.fullmatch(r"[0-9.]+(ms|s|m|min|h)", text):
+        return duration_ms(text, name)
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    if isinstance(value, str) and (quoted := _in_quotes(value, 0)) is not None and quoted.end == len(value):
+        return quoted.text
+    return value

@@ -1,0 +1,121 @@
+"""The tutorials run: offline, twice on one store, and with a model over both API shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from support.model_server import ModelServer, Request, Turn, Usage
+from support.notebooks import NOTEBOOKS, TUTORIALS, cell_with, execute, text_of, text_of_cell
+
+from personas_nb import Studio
+
+QUICKSTART = "01-quickstart.ipynb"
+PLAN = {
+    "name": "Invoice watcher",
+    "summary": "Finds overdue invoices and asks before reminding anybody.",
+    "structured_prompt": {
+        "identity": "You watch invoices.",
+        "instructions": "1. Read the files.\n2. List what is overdue.\n3. Ask for a manual_review.",
+    },
+    "suggested_tools": ["file_read", "file_write"],
+    "suggested_triggers": [
+        {"trigger_type": "schedule", "config": {"cron": "0 9 * * 1-5"}, "description": "weekdays at 9"}
+    ],
+}
+ANSWER = """\
+Two invoices are overdue: 2026-101 and 2026-102.
+{"manual_review": {"title": "Send two reminders?", "description": "2026-101 and 2026-102", "severity": "low"}}
+{"agent_memory": {"title": "Nordlicht pays late", "content": "Its bank returned a transfer."}}
+{"user_message": {"title": "Overdue invoices", "content": "2026-101, 2026-102"}}
+{"outcome_assessment": {"accomplished": true, "summary": "Listed two overdue invoices."}}
+"""
+
+
+def scripted(request: Request, _n: int) -> Turn:
+    """A model that designs, refines and runs the quickstart's persona."""
+    usage = Usage(input_tokens=900, output_tokens=120)
+    if "file_read" not in request.tool_names:
+        if request.mentions("8:30"):
+            trigger = {"trigger_type": "schedule", "config": {"cron": "30 8 * * 1-5"}}
+            return Turn.output({"suggested_triggers": [trigger]}, usage=usage)
+        return Turn.output(PLAN, usage=usage)
+    if any("tool" in str(message.get("role")) or "tool_result" in str(message) for message in request.messages):
+        return Turn.text(ANSWER, chunk=9, usage=usage)
+    return Turn.tools(
+        ("file_read", {"path": "inputs/invoices.csv"}),
+        ("file_write", {"path": "overdue.md", "content": "2026-101\n2026-102\n"}),
+        usage=usage,
+    )
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONAS_PROVIDER", "rehearsal")
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_runs_twice_on_one_store(name: str, tmp_path: Path, offline: None) -> None:
+    first = execute(name, tmp_path)
+    second = execute(name, tmp_path)
+    for notebook in (first, second):
+        errors = [out for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "error"]
+        assert errors == []
+
+
+def test_the_second_quickstart_says_what_it_kept(tmp_path: Path, offline: None) -> None:
+    execute(QUICKSTART, tmp_path)
+    again = execute(QUICKSTART, tmp_path)
+    assert "nothing" in text_of_cell(cell_with(again, "%persona apply")).lower()
+    with Studio() as studio:
+        persona = studio.personas.get("invoice-watcher")
+        assert len(studio.personas.list()) == 1
+        assert len(studio.versions.list(persona)) == 1
+        assert [run.status for run in studio.executions.list()] == ["completed", "completed"]
+
+
+def test_the_quickstart_says_rehearsal_wherever_it_shows_the_run(tmp_path: Path, offline: None) -> None:
+    notebook = execute(QUICKSTART, tmp_path)
+    for beginning in ("%%persona run", "%persona messages", "%persona costs"):
+        assert "rehearsal" in text_of_cell(cell_with(notebook, beginning)).lower(), beginning
+
+
+def test_the_outputs_of_the_quickstart_are_small_and_free_of_widgets(tmp_path: Path, offline: None) -> None:
+    notebook = execute(QUICKSTART, tmp_path)
+    written = nbformat.writes(notebook)
+    assert len(written) < 250_000
+    assert "widget-view" not in written
+
+
+@pytest.mark.parametrize(("provider", "model"), [("anthropic", "claude-sonnet-5-5"), ("custom", "gpt-5-mini")])
+def test_the_quickstart_runs_unchanged_with_a_model(
+    provider: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-quickstart-0123456789"
+    with ModelServer(scripted) as server:
+        monkeypatch.setenv("PERSONAS_PROVIDER", provider)
+        monkeypatch.setenv("PERSONAS_MODEL", model)
+        monkeypatch.setenv("PERSONAS_BASE_URL", server.url)
+        monkeypatch.setenv("PERSONAS_AUTH_TOKEN", key)
+        notebook = execute(QUICKSTART, tmp_path)
+    shown = text_of(notebook)
+    assert "Two invoices are overdue" in shown
+    assert "rehears" not in shown.lower()
+    assert key not in json.dumps(notebook)
+    with Studio() as studio:
+        run = studio.executions.get("latest")
+        assert (run.status, run.provider, run.model_used) == ("completed", provider, model)
+        assert run.cost_usd is not None
+        assert run.cost_usd > 0
+        assert [step.tool for step in run.tool_steps] == ["file_read", "file_write"]
+        assert [review.status for review in studio.reviews.list(status=None)] == ["approved"]
+        assert studio.sessions.list()[0].result is not None
+        assert studio.sessions.list()[0].result.suggested_triggers[0].config["cron"] == "30 8 * * 1-5"
+
+
+def test_the_tutorials_are_checked_in_without_outputs() -> None:
+    for name in TUTORIALS:
+        notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+        assert [cell.outputs for cell in notebook.cells if cell.get("outputs")] == []
