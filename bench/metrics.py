@@ -32,7 +32,7 @@ from personas_nb.vault.keys import KeyRing
 
 EXECUTIONS, PERSONAS, DAYS, ROUNDS = 100_000, 10, 30, 7
 STATUSES = ["completed"] * 8 + ["incomplete", "failed", "cancelled"]
-SUMS = "cost_usd input_tokens output_tokens cache_read_tokens cache_write_tokens tool_calls".split()
+SUMS = ["cost_usd", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "tool_calls"]
 
 
 def insert(db: sqlite3.Connection, table: str, columns: str, rows: Iterator[tuple[object, ...]]) -> None:

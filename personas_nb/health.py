@@ -42,7 +42,7 @@ def _looked(name: str, look: Callable[[], Finding]) -> Part:
     started = time.perf_counter()
     try:
         status, detail = look()
-    except PersonaError as error:
+    except (PersonaError, OSError) as error:
         status, detail = "unhealthy", str(error)
     latency_ms = round((time.perf_counter() - started) * 1000, 1)
     return {"name": name, "status": status, "latency_ms": latency_ms, "detail": detail}

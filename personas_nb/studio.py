@@ -67,12 +67,13 @@ class Studio:
 
         return Store(self.home)
 
-    @cached_property
+    @property
     def worker(self) -> Worker:
-        """The background thread of this process and home; started at the first use."""
+        """The background thread of this process and home; started at the first use, and anew in a forked child."""
         from personas_nb.worker import lend
 
-        self._lent = lend(self.store)
+        if self._lent is None or self._lent.is_stopping:
+            self._lent = lend(self.store)
         return self._lent
 
     @cached_property
@@ -143,7 +144,7 @@ class Studio:
 
         return Executions(self.store, self.personas, self.settings, lambda: self.dispatcher)
 
-    @cached_property
+    @property
     def dispatcher(self) -> Dispatcher:
         """Starts what this process queued; one for all studios that share the worker."""
         from personas_nb.engine.dispatch import Dispatcher

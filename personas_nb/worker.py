@@ -4,6 +4,8 @@
 - Writes from the loop go through one writer thread in small batches, so that the loop never waits on the disk.
 - An OS file lock says that the process lives: it is free the moment the process is gone, however it went, and
   it is held through a long pause of the interpreter, when a heartbeat would be late.
+- Every thread is a daemon, also those that ``asyncio.to_thread`` uses: Python waits at its end for the threads of
+  an ordinary pool, and a tool may sleep for minutes.
 - Nothing in here prints.
 """
 
@@ -17,8 +19,9 @@ import queue
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +35,7 @@ Write = Callable[[sqlite3.Connection], Any]
 
 HEARTBEAT_SECONDS = 5.0
 STOP_SECONDS = 3.0  # Jupyter kills a kernel five seconds after it asked it to end
+LAST_SECONDS = 0.3  # what is left for the writer and the loop when the tasks took all the time
 BATCH = 512
 
 log = logging.getLogger("personas_nb.worker")
@@ -53,6 +57,7 @@ class Worker:
         self.lock_path = store.home / "locks" / f"{self.id}.lock"
         self.is_stopping = False
         self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_DaemonThreads())
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._writes: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
@@ -76,7 +81,7 @@ class Worker:
         )
         with self.store.write() as db:  # before the lock's folder, so that an unusable home is explained
             self.lock_path.parent.mkdir(exist_ok=True)
-            self._lock = FileLock(self.lock_path)
+            self._lock = FileLock(self.lock_path, thread_local=False)  # another thread may stop the worker
             self._lock.acquire(timeout=0)
             db.execute(
                 "insert into workers (id, host, pid, lock_path, started_at, heartbeat_at) values (?, ?, ?, ?, ?, ?)",
@@ -99,7 +104,10 @@ class Worker:
             raise
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine on the loop; it is cancelled when the worker stops."""
+        """Start a coroutine on the loop; it is cancelled when the worker stops. Raises ``StoreError`` afterwards."""
+        if self.is_stopping:
+            coroutine.close()
+            raise StoreError("The background worker has stopped.", hint="Open the studio again.")
         future: Future[T] = asyncio.run_coroutine_threadsafe(self.tracked(coroutine), self.loop)
         return future
 
@@ -138,13 +146,14 @@ class Worker:
         if self.is_stopping:
             return
         self.is_stopping = True
+        until = time.monotonic() + STOP_SECONDS
         with suppress(TimeoutError, RuntimeError):
             asyncio.run_coroutine_threadsafe(self._end_tasks(), self.loop).result(STOP_SECONDS)
         self._writes.put((self._say_stopped, Future()))
         self._writes.put(None)
-        self._writer_thread.join(STOP_SECONDS)
+        self._writer_thread.join(max(LAST_SECONDS, until - time.monotonic()))
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._loop_thread.join(STOP_SECONDS)
+        self._loop_thread.join(max(LAST_SECONDS, until - time.monotonic()))
         if not self._loop_thread.is_alive():
             self.loop.close()
         if self._lock is not None:
@@ -183,7 +192,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS - 1)
+            await asyncio.wait(tasks, timeout=STOP_SECONDS - 1.2)
         for action in reversed(self._closers):
             with suppress(Exception):  # stopping goes on whatever one part says
                 await asyncio.wait_for(action(), 0.5)
@@ -205,6 +214,9 @@ class Worker:
             changes = [item for item in batch if item is not None]
             if changes:
                 self._commit(changes)
+        with suppress(queue.Empty):  # whoever came too late must not wait for ever
+            while (late := self._writes.get_nowait()) is not None:
+                late[1].set_exception(StoreError("The worker has stopped; nothing was written."))
 
     def _commit(self, changes: list[tuple[Write, Future[Any]]]) -> None:
         """One transaction for all; a change that fails is undone alone, unless the transaction itself is gone."""
@@ -220,6 +232,26 @@ class Worker:
                 future.set_exception(problem)
             else:
                 future.set_result(result)
+
+
+class _DaemonThreads(ThreadPoolExecutor):
+    """A daemon thread for each call, at most a handful at once: runs and tools are limited elsewhere."""
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any, **options: Any) -> Future[T]:
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = function(*arguments, **options)
+            except BaseException as error:  # handed on to whoever waits for the call
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=call, name="personas-call", daemon=True).start()
+        return future
 
 
 def _attempt(db: sqlite3.Connection, change: Write) -> tuple[Any, BaseException | None]:
@@ -287,6 +319,8 @@ def _forget_parent() -> None:
     # A forked child has none of its parent's threads; the locks stay with the parent.
     global _registry_lock
     _registry_lock = threading.Lock()
+    for worker, _count in _lent.values():
+        worker.is_stopping = True
     _lent.clear()
 
 

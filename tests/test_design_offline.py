@@ -34,12 +34,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 def ask(store: Store, instruction: str, /, **more: object) -> DesignAnswer:
-    fields: dict[str, object] = {"instruction": instruction, "kind": "instruction", "text": instruction} | more
+    fields: dict[str, object] = {
+        "instruction": instruction,
+        "kind": "instruction",
+        "text": instruction,
+    } | more
     request = DesignRequest(
         tools=tuple(store.table("tools", ToolDefinition).find()),
         connectors=tuple(store.table("connectors", Connector).find()),
         timezone="Europe/Berlin",
-        **fields,  # type: ignore[arg-type]
+        **fields,
     )
     return asyncio.run(OfflineDesigner(store).design(request))
 
@@ -271,7 +275,9 @@ def test_a_name_that_was_given_wins(store: Store):
     assert designed(store, WEEKDAYS_AT_9, name="Morning post").name == "Morning post"
 
 
-@pytest.mark.parametrize("text", ["help me", "do something useful", "Make it better", "Every day at 9 help me", "?!"])
+@pytest.mark.parametrize(
+    "text", ["help me", "do something useful", "Make it better", "Every day at 9 help me", "?!"]
+)
 def test_a_vague_instruction_gets_one_question_with_options(store: Store, text: str):
     answer = ask(store, text)
     assert answer.result is None
@@ -303,9 +309,13 @@ def test_the_same_sentence_gives_the_same_design(store: Store):
 
 def test_a_tool_of_the_notebook_is_found_by_the_words_of_its_description(tmp_path: Path):
     store = Store(tmp_path)
-    tool = ToolDefinition(name="crm_lookup", description="Look up a customer's contract in the CRM.", category="notebook")
+    tool = ToolDefinition(
+        name="crm_lookup", description="Look up a customer's contract in the CRM.", category="notebook"
+    )
     store.table("tools", ToolDefinition).insert(tool)
-    assert "crm_lookup" in designed(store, "Tell me which customers have a contract that ends").suggested_tools
+    assert (
+        "crm_lookup" in designed(store, "Tell me which customers have a contract that ends").suggested_tools
+    )
     assert "crm_lookup" not in designed(store, WEEKDAYS_AT_9).suggested_tools
     store.close()
 
@@ -392,12 +402,16 @@ def test_a_tool_that_is_not_wanted_goes_with_its_guidance(store: Store, wish: st
 
 
 def test_a_tool_can_be_swapped(store: Store):
-    _, after = refined(store, "use file_read instead of http_request", "Check https://example.com and alert me")
+    _, after = refined(
+        store, "use file_read instead of http_request", "Check https://example.com and alert me"
+    )
     assert after.suggested_tools == ("file_read",)
 
 
 def test_a_service_that_is_not_wanted_goes_with_its_tools(store: Store):
-    before, after = refined(store, "do without gmail", "Read my inbox and https://example.com and write a report")
+    before, after = refined(
+        store, "do without gmail", "Read my inbox and https://example.com and write a report"
+    )
     assert "gmail" in [one.name for one in before.suggested_connectors]
     assert after.suggested_connectors == ()
     assert not set(after.suggested_tools) & set(MAIL)

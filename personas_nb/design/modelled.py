@@ -252,12 +252,15 @@ async def design(
 def _explained(error: Exception, resolved: ResolvedModel) -> Exception:
     from pydantic_ai.exceptions import ToolRetryError, UnexpectedModelBehavior
 
-    if isinstance(error, UnexpectedModelBehavior) and isinstance(error.__cause__, ToolRetryError):
+    explained = to_model_error(error, provider=resolved.provider)
+    # Words and a broken object are counted apart by the agent; the limit of two requests counts both.
+    is_wrong = isinstance(error, UnexpectedModelBehavior) and isinstance(error.__cause__, ToolRetryError)
+    if is_wrong or explained.kind == "turns":
         return DesignError(
             "The model's answer had not the asked structure, twice.",
             hint=f"Try again, or choose a model that follows schemas better than “{resolved.model}”.",
         )
-    return to_model_error(error, provider=resolved.provider)
+    return explained
 
 
 def _validator(request: DesignRequest) -> Any:
@@ -293,7 +296,7 @@ def _limits(resolved: ResolvedModel, settings: Settings) -> UsageLimits:
 
     return UsageLimits(
         cost_limit=Decimal(str(settings.max_budget_usd)),
-        request_limit=4,
+        request_limit=2,  # the answer, and its correction
         total_tokens_limit=None if _has_price(resolved) else settings.unknown_price_token_limit,
     )
 

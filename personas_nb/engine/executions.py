@@ -8,7 +8,7 @@ import queue
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,11 @@ class Executions:
     ) -> RunHandle:
         """Queue a run and return at once; limits of None mean the persona's, then the setting's.
 
-        Raises ``NotFound``, ``InvalidInput`` (disabled persona, missing file, unknown provider), ``TooLarge``
-        and ``QueueFull``; nothing is written then.
+        Raises ``NotFound``, ``InvalidInput`` (disabled persona, missing file, unknown provider, a limit out of
+        range), ``TooLarge`` and ``QueueFull``; nothing is written then.
         """
-        who = persona if isinstance(persona, Persona) else self.personas.get(persona)
+        # Read anew: whoever holds a Persona holds it as it was.
+        who = self.personas.get(persona.id if isinstance(persona, Persona) else persona)
         if not who.enabled or who.archived_at is not None:
             raise InvalidInput(
                 f"{who.name} is {'archived' if who.archived_at else 'disabled'}.",
@@ -77,8 +78,13 @@ class Executions:
         if provider is not None and provider not in PROVIDERS:
             hint = did_you_mean(provider, PROVIDERS, otherwise=f"There are {', '.join(PROVIDERS)}.")
             raise InvalidInput(f"There is no provider “{provider}”.", hint=hint)
+        limits = {"max_budget_usd": max_budget_usd, "max_turns": max_turns, "timeout_ms": timeout_ms}
+        who.changed(**limits)  # the same range as for the persona's own
         text = self._checked_input(input)
         paths = self._checked_files(files)
+        self.table.check_queue(
+            who.id, who.name, queue_limit=self.settings.queue_limit
+        )  # before files are copied
         dispatcher = self._dispatcher()
         execution = made(
             Execution,
@@ -87,9 +93,7 @@ class Executions:
                 "persona_name": who.name,
                 "input_data": text,
                 "requested_provider": provider,
-                "max_budget_usd": max_budget_usd,
-                "max_turns": max_turns,
-                "timeout_ms": timeout_ms,
+                **limits,
                 "retry_of": retry_of,
                 "worker_id": dispatcher.worker.id,
                 "files": self._copied(who, paths),
@@ -227,13 +231,17 @@ class RunHandle:
     def wait(self, timeout: float | None = None) -> Execution:
         """The record once the run is finished, or waits for a decision; raises ``TimeoutError`` before.
 
+        Raises ``StoreError`` when the end of the run could not be stored, because the disk is full for example.
+
         An interrupt (Ctrl-C, the kernel's stop button) cancels the run and raises ``Cancelled``.
         """
         try:
-            if self.ended is not None:
-                self.ended.result(timeout)
-            else:
+            if self.ended is None:
                 self._poll(timeout)
+            elif not wait([self.ended], timeout).done:
+                raise self._still_going(timeout)
+            else:
+                self.ended.result()  # raises what kept the end from being stored
         except KeyboardInterrupt:
             raise self.interrupted() from None
         return self._executions.get(self.id)
@@ -301,8 +309,11 @@ class RunHandle:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._is_over():
             if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"The run {self.id[:8]} still goes on after {timeout:g} s.")
+                raise self._still_going(timeout)
             time.sleep(POLL_SECONDS)
+
+    def _still_going(self, timeout: float | None) -> TimeoutError:
+        return TimeoutError(f"The run {self.id[:8]} still goes on after {timeout or 0:g} s.")
 
 
 class RunEvents:

@@ -15,6 +15,7 @@ from personas_nb.entities.message import Message
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.review import Review
 from personas_nb.errors import PersonaError
+from personas_nb.store.database import Store
 
 Row = tuple[str, Entity]
 
@@ -41,6 +42,15 @@ class Handlers:
             self.assessment = data
             return []
         return [getattr(self, f"_{message.kind}")(data)]
+
+    def write(self, store: Store, row: Row) -> None:
+        """Write a row in the current transaction; what the persona remembers already is not written twice."""
+        table, entity = row
+        if isinstance(entity, Memory):
+            known = "persona_id = ? and title = ? and content = ?"
+            if store.table(table, Memory).count(known, [entity.persona_id, entity.title, entity.content]):
+                return
+        store.table(table, type(entity)).insert(entity)
 
     def _common(self) -> dict[str, Any]:
         return {"persona_id": self.persona.id, "execution_id": self.execution.id, "rehearsal": self.rehearsal}

@@ -119,7 +119,9 @@ def _provider(
     known: Provider | None = asked  # checked above
     chosen = known or profile.provider or settings.provider
     if chosen is None:
-        chosen = "anthropic" if _global_key("anthropic", settings, environ) else "rehearsal"
+        has_own = profile.auth_token is not None or profile.auth_credential_id is not None
+        has_key = has_own or _global_key("anthropic", settings, environ)
+        chosen = "anthropic" if has_key else "rehearsal"
     return chosen
 
 

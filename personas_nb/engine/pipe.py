@@ -12,14 +12,14 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.log import RunLog
 from personas_nb.engine.protocol import ProtocolMessage, ProtocolScanner, parse_body
 from personas_nb.engine.untrusted import Untrusted
-from personas_nb.entities.base import now, rfc3339
+from personas_nb.entities.base import Entity, now, rfc3339
 from personas_nb.entities.run_event import (
     ProtocolCalled,
     ProtocolHandled,
@@ -34,6 +34,8 @@ from personas_nb.entities.tool import ToolCallStep
 from personas_nb.store.executions import ExecutionTable, RunEventTable
 from personas_nb.vault.redaction import Redactor
 from personas_nb.worker import Worker
+
+E = TypeVar("E", bound=Entity)
 
 FLUSH_SECONDS = 0.05
 FLUSH_CHARS = 4096
@@ -70,6 +72,7 @@ class Pipe:
         self._seen: set[str] = set()
         self._text: list[str] = []
         self._text_chars = 0
+        self._beyond: list[str] = []  # over the limit of what is stored: for the log and whoever watches
         self._output: list[str] = []
         self._output_bytes = 0
         self._seq = 0
@@ -95,7 +98,7 @@ class Pipe:
 
     def tick(self) -> None:
         """Store text that waited long enough; called by a timer, so that a slow model still streams."""
-        if self._text:
+        if self._text or self._beyond:
             self.flush()
 
     def end_text(self, *, cut_off: bool = False) -> None:
@@ -117,6 +120,10 @@ class Pipe:
             text = "".join(self._text)
             self._text, self._text_chars = [], 0
             self._store([TextDelta.model_construct(text=text)])
+        if self._beyond:
+            beyond = TextDelta.model_construct(text="".join(self._beyond))
+            self._beyond, self._text_chars = [], 0
+            self._queue(_nothing, [beyond], [{"at": rfc3339(now()), **beyond.model_dump()}])
 
     def finish(self, fields: dict[str, Any], event_row: Row) -> Future[Any]:
         """Queue the end of the run: its last state, its texts, and the system event that tells of it."""
@@ -152,18 +159,19 @@ class Pipe:
     def _show(self, text: str) -> None:
         if not text:
             return
-        self._text.append(text)
         self._text_chars += len(text)
-        if self._output_bytes < self.output_limit_bytes:
-            size = len(text.encode("utf-8", "replace"))
-            room = self.output_limit_bytes - self._output_bytes
-            self._output_bytes += size
-            if size > room:
-                cut = text.encode("utf-8", "replace")[:room].decode("utf-8", "ignore")
-                self._output.append(cut)
-                self.warn(f"The output is over {self.output_limit_bytes:,} bytes; the rest is in the log.")
-            else:
-                self._output.append(text)
+        room = self.output_limit_bytes - self._output_bytes
+        data = text.encode("utf-8", "replace")
+        self._output_bytes += len(data)
+        if len(data) > room:
+            stored = data[: max(0, room)].decode("utf-8", "ignore")
+            self._beyond.append(text[len(stored) :])
+            text = stored
+        if text:
+            self._text.append(text)
+            self._output.append(text)
+        if len(data) > room >= 0:
+            self.warn(f"The output is over {self.output_limit_bytes:,} bytes; the rest is in the log.")
         is_due = asyncio.get_running_loop().time() - self._flushed_at >= FLUSH_SECONDS
         if is_due or self._text_chars >= FLUSH_CHARS:
             self.flush()
@@ -180,6 +188,8 @@ class Pipe:
         data = self._redactor.redact_value(message.data)
         fingerprint = json.dumps([message.kind, data], sort_keys=True, default=str)
         if fingerprint in self._seen:  # sent as text and as a tool call: written once
+            if message.kind == "outcome_assessment":
+                self.handlers.rows(message)  # the last one counts, also when it repeats an earlier one
             return
         self._seen.add(fingerprint)
         self.flush()
@@ -201,11 +211,17 @@ class Pipe:
             self.warn(event.text)
             return
         elif isinstance(event, ToolCallFinished):
+            if not event.step.performed:  # it may not have passed the gateway: a tool that does not exist
+                event = self._redacted(event)
             self.steps.append(event.step)
             self.untrusted.add(event.step.output)
+            self.untrusted.add(event.step.error or "")
         else:
-            event = type(event).model_validate(self._redactor.redact_value(event.model_dump()))
+            event = self._redacted(event)
         self._store([event])
+
+    def _redacted(self, event: E) -> E:
+        return type(event).model_validate(self._redactor.redact_value(event.model_dump()))
 
     def _store(
         self, events: list[RunEvent], rows: Sequence[Row] = (), note: dict[str, Any] | None = None
@@ -215,8 +231,8 @@ class Pipe:
 
         def change(db: sqlite3.Connection) -> None:
             self._events.append(db, self.execution_id, self.token, stored)
-            for table, entity in rows:
-                self.worker.store.table(table, type(entity)).insert(entity)
+            for row in rows:
+                self.handlers.write(self.worker.store, row)
 
         lines = [{"at": at, **event.model_dump(mode="json"), **(note or {})} for event in events]
         self._queue(change, events, lines)
@@ -253,3 +269,7 @@ class Pipe:
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq
+
+
+def _nothing(_db: sqlite3.Connection) -> None:
+    """Keeps its place among the writes."""

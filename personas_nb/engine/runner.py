@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,18 +83,26 @@ class Runner:
         self.agent = DirectAgent(self.clients)
         worker.at_stop(self.clients.close)
 
-    async def run(self, execution_id: str, token: int) -> None:
-        """Run it to its end; never raises for what goes wrong in the run, which is stored instead."""
+    async def run(self, execution_id: str, token: int) -> StoreError | None:
+        """Run it to its end; what goes wrong in the run is stored. Returned is what kept its end from being stored."""
         try:
             await self._run(execution_id, token)
         except Conflict:
             pass  # another worker found this one dead and wrote the end; nothing more is ours to write
+        except asyncio.CancelledError:  # before it began
+            return await self._ended(execution_id, token, self._cancelled())
         except PersonaError as error:
-            await self._fail(execution_id, token, error)
+            return await self.fail(execution_id, token, error)
         except Exception as error:  # a mistake of ours: the run must not stay “running” for ever
             log.exception("the run %s failed unexpectedly", execution_id)
-            problem = StoreError(f"Something unexpected happened: {type(error).__name__}.", hint="Run again.")
-            await self._fail(execution_id, token, problem)
+            what = f"Something unexpected happened: {type(error).__name__}. Run it again."
+            return await self._ended(execution_id, token, End("failed", what, "unknown"))
+        return None
+
+    async def fail(self, execution_id: str, token: int, error: PersonaError) -> StoreError | None:
+        """Store that a run failed, with what it had until then; returned is what kept it from being stored."""
+        kind = getattr(error, "kind", error.code.lower())
+        return await self._ended(execution_id, token, End("failed", str(error), kind))
 
     async def _run(self, execution_id: str, token: int) -> None:
         started = asyncio.get_running_loop().time()
@@ -104,7 +113,7 @@ class Runner:
             fields = self._last_state(prepared, pipe, end)
             fields["duration_ms"] = round((asyncio.get_running_loop().time() - started) * 1000)
             pipe.finish(fields, _ended_event(prepared, end))
-            await asyncio.shield(pipe.settled())
+            await _undisturbed(pipe.settled())
         finally:
             prepared.job.gateway.close()  # removes a small scratch folder; no thread, which may be gone at exit
             pipe.log.close()
@@ -195,11 +204,15 @@ class Runner:
             "persona_version": prepared.persona.version,
             "rehearsal": prepared.model.is_rehearsal,
             "log_file_path": str(pipe.log.path),
+            "cost_usd": 0.0 if prepared.model.is_rehearsal else None,
         }
+        given = prepared.redactor.redact(execution.input_data or "")
 
         def change(db: Any) -> None:
             self.table.change(db, execution.id, token, **begun)
             put_text(db, execution.id, "prompt", prepared.job.prompt)
+            if given != (execution.input_data or ""):  # somebody gave a key as input
+                put_text(db, execution.id, "input", given)
 
         self.worker.write(change)
         for warning in prepared.warnings:
@@ -263,16 +276,16 @@ class Runner:
             "completed_at": now(),
         }
 
-    async def _fail(self, execution_id: str, token: int, error: PersonaError) -> None:
-        fields = {
-            "status": "failed",
-            "error": str(error),
-            "error_kind": getattr(error, "kind", error.code.lower()),
-            "completed_at": now(),
-            "duration_ms": 0,
-        }
-        with suppress(Conflict, StoreError):  # when the store itself is the trouble, recovery will find the run
-            await self.worker.written(lambda db: self.table.change(db, execution_id, token, **fields))
+    async def _ended(self, execution_id: str, token: int, end: End) -> StoreError | None:
+        fields = {"status": end.status, "error": end.error or "", "error_kind": end.error_kind or "unknown"}
+        try:
+            writing = self.worker.written(lambda db: self.table.end_early(db, execution_id, token, **fields))
+            await _undisturbed(writing)
+        except Conflict:
+            pass
+        except StoreError as error:
+            return error
+        return None
 
 
 def workspace_of(home: Path, persona: Persona) -> Path:
@@ -297,6 +310,15 @@ def _doubts(persona: Persona, model: ResolvedModel) -> tuple[str, ...]:
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
+
+
+async def _undisturbed(storing: Coroutine[Any, Any, Any]) -> None:
+    """Await to the end, also when cancelled meanwhile: the end of a run is being stored either way."""
+    task = asyncio.ensure_future(storing)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    task.result()
 
 
 async def _tick(pipe: Pipe) -> None:

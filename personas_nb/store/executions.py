@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from personas_nb.entities.base import now, rfc3339
+from personas_nb.entities.event import Event
 from personas_nb.entities.execution import Execution
 from personas_nb.errors import Conflict, QueueFull
 from personas_nb.store.database import Store
@@ -19,6 +21,9 @@ from personas_nb.store.table import Table, encoded
 
 TEXTS = {"input_data": "input", "output_data": "output", "tool_steps": "steps"}
 OPEN = ("queued", "running", "waiting")
+_USAGE = (
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd", "num_turns",
+)  # fmt: skip
 
 
 class ExecutionTable(Table[Execution]):
@@ -52,19 +57,27 @@ class ExecutionTable(Table[Execution]):
     def enqueue(self, execution: Execution, *, queue_limit: int) -> Execution:
         """Write a queued run with its input; raises ``QueueFull`` where the persona has too many."""
         with self.store.write() as db:
-            queued = db.execute(
-                "select count(*) from executions where persona_id = ? and status = 'queued'",
-                [execution.persona_id],
-            ).fetchone()[0]
-            if queued >= queue_limit:
-                raise QueueFull(
-                    f"{execution.persona_name} already has {queued} runs in its queue, as many as it may.",
-                    hint="Wait for some, or cancel them with `%persona runs cancel ID`.",
-                )
+            self.check_queue(execution.persona_id, execution.persona_name, queue_limit=queue_limit)
             self.insert(execution)
             if execution.input_data is not None:
                 put_text(db, execution.id, "input", execution.input_data)
         return execution
+
+    def check_queue(self, persona_id: str, persona_name: str, *, queue_limit: int) -> None:
+        """Raise ``QueueFull`` where the persona has as many queued runs as it may."""
+        queued = self.count("persona_id = ? and status = 'queued'", [persona_id])
+        if queued >= queue_limit:
+            raise QueueFull(
+                f"{persona_name} already has {queued} runs in its queue, as many as it may.",
+                hint="Wait for some, or cancel them with `%persona runs cancel ID`.",
+            )
+
+    def claim(self, db: sqlite3.Connection, worker_id: str, limit: int) -> list[tuple[str, int]]:
+        """``claim_next`` until there is nothing to claim, at most ``limit`` times."""
+        claimed: list[tuple[str, int]] = []
+        while len(claimed) < limit and (found := self.claim_next(db, worker_id)) is not None:
+            claimed.append(found)
+        return claimed
 
     def claim_next(self, db: sqlite3.Connection, worker_id: str) -> tuple[str, int] | None:
         """Take the oldest run that this worker queued and whose persona has a free slot: its id and new token."""
@@ -149,30 +162,97 @@ class ExecutionTable(Table[Execution]):
             ).fetchall()
             for row in rows:
                 started = row["status"] == "running"
-                text = "".join(_text_so_far(db, row["id"]))
-                if started and text:
-                    put_text(db, row["id"], "output", text)
-                if started:
-                    put_text(db, row["id"], "steps", encoded(_steps_so_far(db, row["id"])))
-                db.execute(
-                    "update executions set status = 'failed', error_kind = 'interrupted', error = ?, "
-                    "completed_at = ?, claim_token = claim_token + 1, "
-                    "duration_ms = cast((julianday(?) - julianday(started_at)) * 86400000 as integer) "
-                    "where id = ?",
-                    [
-                        "Its process ended in the middle of the run; what it had until then is kept."
-                        if started
-                        else "Its process ended before the run began.",
-                        rfc3339(now()),
-                        _last_seen(db, row["id"]) or rfc3339(now()),
-                        row["id"],
-                    ],
+                self._end_early(
+                    db,
+                    row["id"],
+                    status="failed",
+                    error="Its process ended in the middle of the run; what it had until then is kept."
+                    if started
+                    else "Its process ended before the run began.",
+                    error_kind="interrupted",
+                    at=_last_seen(db, row["id"]),
                 )
             db.execute(
                 "update workers set stopped_at = coalesce(stopped_at, ?) where id = ?",
                 [rfc3339(now()), worker_id],
             )
         return [row["id"] for row in rows]
+
+    def end_early(
+        self,
+        db: sqlite3.Connection,
+        execution_id: str,
+        token: int,
+        *,
+        status: str,
+        error: str,
+        error_kind: str,
+    ) -> None:
+        """End a claimed run with what its stored events tell; raises ``Conflict`` when the claim was lost."""
+        _check_claim(db, execution_id, token)
+        self._end_early(db, execution_id, status=status, error=error, error_kind=error_kind)
+
+    def _end_early(
+        self,
+        db: sqlite3.Connection,
+        execution_id: str,
+        *,
+        status: str,
+        error: str,
+        error_kind: str,
+        at: str | None = None,
+    ) -> None:
+        """``at`` is when the run was last seen, if that is not now. Its token grows: what is late changes nothing."""
+        moment = rfc3339(now())
+        events = _events_so_far(db, execution_id)
+        if text := "".join(event["text"] for event in events["text"]):
+            put_text(db, execution_id, "output", text)
+        steps = [event["step"] for event in events["tool_finished"]]
+        if steps:
+            put_text(db, execution_id, "steps", encoded(steps))
+        usage = events["usage"][-1] if events["usage"] else {}
+        fields = {
+            "status": status,
+            "error": error,
+            "error_kind": error_kind,
+            "completed_at": moment,
+            "tool_calls": len(steps),
+            **(
+                {"warnings": encoded([event["text"] for event in events["warning"]])}
+                if events["warning"]
+                else {}
+            ),
+            **{name: usage[name] for name in _USAGE if name in usage},
+        }
+        assignments = ", ".join(f"{name} = ?" for name in fields)
+        db.execute(
+            f"update executions set {assignments}, claim_token = claim_token + 1, "
+            "duration_ms = cast((julianday(?) - julianday(started_at)) * 86400000 as integer) where id = ?",
+            [*fields.values(), at or moment, execution_id],
+        )
+        self._tell_of_end(db, execution_id, moment)
+
+    def _tell_of_end(self, db: sqlite3.Connection, execution_id: str, moment: str) -> None:
+        row = db.execute(
+            "select e.status, e.error, e.rehearsal, p.slug from executions e "
+            "join personas p on p.id = e.persona_id where e.id = ?",
+            [execution_id],
+        ).fetchone()
+        payload = encoded({"type": "status", "status": row["status"], "error": row["error"]})
+        db.execute(
+            "insert into run_events (execution_id, seq, at, type, payload) "
+            "select ?, coalesce(max(seq), 0) + 1, ?, 'status', ? from run_events where execution_id = ?",
+            [execution_id, moment, payload, execution_id],
+        )
+        ended = Event(
+            event_type="execution_failed",
+            source_type="system",
+            source=row["slug"],
+            data={"execution_id": execution_id, "status": row["status"], "error": row["error"]},
+            execution_id=execution_id,
+            rehearsal=bool(row["rehearsal"]),
+        )
+        self.store.table("events", Event).insert(ended)
 
 
 class RunEventTable:
@@ -189,12 +269,7 @@ class RunEventTable:
         rows: Sequence[tuple[int, str, str, str]],
     ) -> None:
         """Append ``(seq, at, type, payload)`` rows; raises ``Conflict`` when the claim was lost."""
-        holds = db.execute(
-            "select 1 from executions where id = ? and claim_token = ? and status = 'running'",
-            [execution_id, token],
-        ).fetchone()
-        if holds is None:
-            raise Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
+        _check_claim(db, execution_id, token)
         db.executemany(
             "insert into run_events (execution_id, seq, at, type, payload) values (?, ?, ?, ?, ?)",
             [(execution_id, *row) for row in rows],
@@ -219,19 +294,24 @@ def put_text(db: sqlite3.Connection, execution_id: str, kind: str, content: str)
     )
 
 
-def _text_so_far(db: sqlite3.Connection, execution_id: str) -> list[str]:
-    rows = db.execute(
-        "select payload from run_events where execution_id = ? and type = 'text' order by seq", [execution_id]
-    )
-    return [json.loads(row["payload"])["text"] for row in rows]
+def _check_claim(db: sqlite3.Connection, execution_id: str, token: int) -> None:
+    holds = db.execute(
+        "select 1 from executions where id = ? and claim_token = ? and status = 'running'",
+        [execution_id, token],
+    ).fetchone()
+    if holds is None:
+        raise Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
 
 
-def _steps_so_far(db: sqlite3.Connection, execution_id: str) -> list[Any]:
+def _events_so_far(db: sqlite3.Connection, execution_id: str) -> dict[str, list[dict[str, Any]]]:
+    """What was stored of a run, by type, in order."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     rows = db.execute(
-        "select payload from run_events where execution_id = ? and type = 'tool_finished' order by seq",
-        [execution_id],
+        "select type, payload from run_events where execution_id = ? order by seq", [execution_id]
     )
-    return [json.loads(row["payload"])["step"] for row in rows]
+    for row in rows:
+        found[row["type"]].append(json.loads(row["payload"]))
+    return found
 
 
 def _last_seen(db: sqlite3.Connection, execution_id: str) -> str | None:

@@ -41,8 +41,8 @@ class Surface(Protocol):
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the person's."""
 
-    def shown(self, execution: Execution) -> Any:
-        """The execution as a result that is not shown once more."""
+    def result(self, execution: Execution, *, quiet: bool) -> Any:
+        """The execution as the result of a verb that has shown it already, or shall not show it (``quiet``)."""
 
 
 @dataclass
@@ -79,7 +79,9 @@ class Call:
         else:
             text = self[key] or ""
         if not text.strip():
-            where = "Write it below the line" if self.cell is not None else f"Type `%persona {self.verb.usage}`"
+            where = (
+                "Write it below the line" if self.cell is not None else f"Type `%persona {self.verb.usage}`"
+            )
             raise InvalidInput(f"The {what} is empty.", hint=f"{where}.")
         return text
 
@@ -89,7 +91,8 @@ class Call:
             return None
         if not self.cell.strip():
             raise InvalidInput(
-                "The cell is empty.", hint="Write the input below the line; `%persona run NAME` runs without one."
+                "The cell is empty.",
+                hint="Write the input below the line; `%persona run NAME` runs without one.",
             )
         if len(self.cell) > self.studio.settings.input_limit_bytes:
             return self.cell  # refused as too large, without being parsed and copied first

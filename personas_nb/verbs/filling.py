@@ -39,7 +39,9 @@ class Filling:
             return text
 
         def filled(found: re.Match[str]) -> str:
-            is_doubled = text[found.start() - 1 : found.start()] == "{" and text[found.end() : found.end() + 1] == "}"
+            is_doubled = (
+                text[found.start() - 1 : found.start()] == "{" and text[found.end() : found.end() + 1] == "}"
+            )
             if is_doubled or not self._has(found[1]):
                 return found[0]
             return self._as_text(found[1], self._namespace[found[1]])

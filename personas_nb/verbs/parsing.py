@@ -193,7 +193,9 @@ class _Reader:
                 inner, options = found
                 self._take_options(options)
                 return inner
-            if stray := re.search(rf"{TEXT_QUOTES[text[0]]}\s+(--[a-z][\w-]*)[^{TEXT_QUOTES[text[0]]}]*$", text):
+            if stray := re.search(
+                rf"{TEXT_QUOTES[text[0]]}\s+(--[a-z][\w-]*)[^{TEXT_QUOTES[text[0]]}]*$", text
+            ):
                 if self.verb.option(stray[1]) is None:
                     raise self._no_option(stray[1])
                 raise WrongUsage(f"What follows {stray[1]} cannot be read.", hint=self._how())
@@ -431,13 +433,15 @@ def _converted(argument: Argument, text: str) -> Any:
     if argument.kind not in ("integer", "money"):
         return text
     plain = text.strip().lstrip("$").replace("_", "")
-    try:
-        return int(plain) if argument.kind == "integer" else float(plain)
-    except ValueError:
-        example = "10" if argument.kind == "integer" else "0.50"
+    whole = argument.kind == "integer"
+    if re.fullmatch(
+        r"[0-9]{1,9}" if whole else r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+", plain, re.ASCII
+    ) is None or (whole and int(plain) == 0):
+        kind, example = ("a whole number of at least 1", "10") if whole else ("a number of dollars", "0.50")
         raise WrongUsage(
-            f"{argument.name} must be a number, not “{text[:40]}”.", hint=f"Such as {argument.name} {example}."
-        ) from None
+            f"{argument.name} must be {kind}, not “{text[:40]}”.", hint=f"Such as {argument.name} {example}."
+        )
+    return int(plain) if whole else float(plain)
 
 
 def duration_ms(text: str, what: str = "A duration") -> int:
@@ -461,10 +465,7 @@ def fields_of(given: str | list[str], fill: Callable[[str], str] = str) -> dict[
     >>> fields_of('max_turns=5 description=Reads my mail identity="a=b"')
     {'max_turns': 5, 'description': 'Reads my mail', 'identity': 'a=b'}
     """
-    if isinstance(given, str):
-        pairs = list(_field_texts(given.strip()))
-    else:
-        pairs = [_field_word(word) for word in given]
+    pairs = _field_texts(given.strip()) if isinstance(given, str) else map(_field_word, given)
     found: dict[str, Any] = {}
     for name, text in pairs:
         if name in found:
@@ -493,7 +494,9 @@ def _field_word(word: str) -> tuple[str, str]:
 
 
 def _no_field(text: str) -> WrongUsage:
-    return WrongUsage(f"“{text[:40]}” is no field=value.", hint="Such as max_turns=10; put a text with = in quotes.")
+    return WrongUsage(
+        f"“{text[:40]}” is no field=value.", hint="Such as max_turns=10; put a text with = in quotes."
+    )
 
 
 def _value_end(text: str, start: int) -> int:

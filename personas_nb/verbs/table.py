@@ -125,12 +125,16 @@ SESSION = Argument(
 )
 
 
-def _name(*, required: bool = True, greedy: bool = True, what: str = "Slug, name or id of a persona.") -> Argument:
+def _name(
+    *, required: bool = True, greedy: bool = True, what: str = "Slug, name or id of a persona."
+) -> Argument:
     return Argument("name", what, completer="personas", required=required, greedy=greedy, unit="NAME")
 
 
 def _id(of: str, completer: str) -> Argument:
-    return Argument("id", f"Id of the {of}, a unique beginning of it, or latest.", completer=completer, required=True)
+    return Argument(
+        "id", f"Id of the {of}, a unique beginning of it, or latest.", completer=completer, required=True
+    )
 
 
 _LIMITS = (
@@ -167,7 +171,7 @@ VERBS: tuple[Verb, ...] = (
         "Design a persona from a sentence, or an existing one anew.",
         "designing:design",
         (
-            _name(required=False, what="What it will be called; the name of an existing persona designs that one anew."),
+            _name(required=False, what="What it will be called; that of an existing persona designs it anew."),
             Argument("instruction", "What it shall do, in your words.", unit='"INSTRUCTION"'),
             PROVIDER,
             Argument("--context", "Files to look at: specifications, samples.", completer="files", unit="FILE",
@@ -205,7 +209,8 @@ VERBS: tuple[Verb, ...] = (
         examples=('%persona refine "Do it at 8 instead"', "%persona refine use my boss's mail too"),
     ),
     Verb("undo", "Take back the last answer or refinement.", "designing:undo", (SESSION,), DESIGN),
-    Verb("feasibility", "Whether the design can work here, and what helps.", "designing:feasibility", (SESSION,), DESIGN),
+    Verb("feasibility", "Whether the design can work here, and what helps.", "designing:feasibility", (SESSION,),
+         DESIGN),
     Verb(
         "apply",
         "Make the design a persona, or the next revision of one.",
@@ -219,7 +224,8 @@ VERBS: tuple[Verb, ...] = (
     Verb("sessions discard", "Forget a session; its persona stays.", "designing:discard", (_id("session", "sessions"),),
          DESIGN),
     # ── personas ────────────────────────────────────────────────────────────────────────────────────────────
-    Verb("list", "All personas.", "looking:personas", (Argument("--archived", "Archived ones too.", "flag"),), PERSONAS),
+    Verb("list", "All personas.", "looking:personas", (Argument("--archived", "Archived ones too.", "flag"),),
+         PERSONAS),
     Verb("show", "One persona: what it is told, may use, may cost.", "looking:show", (_name(),), PERSONAS),
     Verb(
         "set",
@@ -227,7 +233,7 @@ VERBS: tuple[Verb, ...] = (
         "governing:change",
         (
             _name(greedy=False),
-            Argument("fields", "field=value, several if you like; JSON where it parses, else text. None clears a limit.",
+            Argument("fields", "One or more; a value is JSON where it parses, else text; None clears a limit.",
                      "fields", completer="fields", required=True, unit="FIELD=VALUE …"),
             RAW,
         ),
@@ -342,7 +348,8 @@ VERBS: tuple[Verb, ...] = (
          (Argument("--unread", "Only new ones.", "flag"),), GOVERN),
     Verb("memories list", "What a persona, or all of them, remember.", "governing:memories", (_name(required=False),),
          GOVERN, is_default=True, examples=("%persona memories mail-boy",)),
-    Verb("memories pin", "Let a memory enter every prompt first.", "governing:pin", (_id("memory", "memories"),), GOVERN),
+    Verb("memories pin", "Let a memory enter every prompt first.", "governing:pin", (_id("memory", "memories"),),
+         GOVERN),
     Verb("memories delete", "Forget a memory.", "governing:forget", (_id("memory", "memories"),), GOVERN),
     Verb("tools list", "The catalog, and who may use what.", "governing:tools", (), GOVERN, is_default=True),
     *(

@@ -262,7 +262,7 @@ def decide(review: Review) -> list[Step]:
 
 def _figures(page: Page, run: Execution) -> None:
     def count(number: int) -> Cell:
-        return Number(marks.tokens(number, rehearsal=run.rehearsal)) if number else ""
+        return Number(marks.tokens(number, rehearsal=run.rehearsal))
 
     outcome = run.outcome or {}
     summary = one_line(outcome.get("summary") or outcome.get("reason") or "", 300)
@@ -272,10 +272,10 @@ def _figures(page: Page, run: Execution) -> None:
         page.sentence("Outcome: " + ": ".join(part for part in (accomplished, summary) if part))
     figures: list[tuple[str, Cell]] = [
         ("cost", Number(marks.money(run.cost_usd, rehearsal=run.rehearsal))),
-        ("tokens in", count(run.input_tokens) or Number("0")),
-        ("tokens out", count(run.output_tokens) or Number("0")),
-        ("cache read", count(run.cache_read_tokens)),
-        ("cache written", count(run.cache_write_tokens)),
+        ("tokens in", count(run.input_tokens)),
+        ("tokens out", count(run.output_tokens)),
+        ("cache read", count(run.cache_read_tokens) if run.cache_read_tokens else ""),
+        ("cache written", count(run.cache_write_tokens) if run.cache_write_tokens else ""),
         ("time", Number(marks.duration(run.duration_ms))),
         ("turns", Number(str(run.num_turns)) if run.num_turns else ""),
         ("repeats run", Code(short_id(run.retry_of)) if run.retry_of else ""),

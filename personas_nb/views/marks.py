@@ -18,10 +18,10 @@ from personas_nb.entities.execution import Execution
 GREEN, ORANGE, BLUE, AMBER, PLUM, GREY = "#007A58", "#B34700", "#0072B2", "#946000", "#9C4F80", "#6B7075"
 FAINT = "rgba(128,128,128,.35)"  # a border that is seen on a light and on a dark page
 
-_CODE = "background:transparent;padding:0;font-size:.95em"
-_CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0"
-_NUMBER = "text-align:right;vertical-align:top;padding:2px 14px 2px 0"
-_UNBROKEN_CHARS = 40  # a name or a figure stays on one line, a long command may not
+_CODE = "background:none;padding:0;font-size:.95em"
+_CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
+_NUMBER = "text-align:right;vertical-align:top;padding:2px 12px 2px 0"
+_UNBROKEN_CHARS = 40  # a name or a figure stays on one line; a longer text is not squeezed to a word a line
 # Colours and cursor movements of a terminal, then every other control character, then what turns text around.
 _CONTROLS = re.compile(
     "\x1b(?:\\[[0-9;?]{0,30}[ -/]?[@-~]?|\\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\\\)?|.)?"
@@ -84,7 +84,7 @@ _GLYPHS: dict[tuple[str, str], str] = {
 _WORDS = {
     "completed": "done",
     "awaiting-input": "awaits your answer",
-    "waiting": "waits for your decision",
+    "waiting": "waits for you",
     "pending": "waits for you",
     "disabled": "off",
     "described": "described, not performed",
@@ -271,7 +271,10 @@ def cell_html(cell: Cell) -> str:
     if isinstance(cell, Mark):
         return f'<b style="color:{cell.colour}">{escape(cell.glyph)}</b> {escape(cell.word)}'
     if isinstance(cell, Code):
-        return f'<code style="{_CODE}">{escape(cell.text)}</code>'
+        if not cell.text:
+            return ""
+        unbroken = ";white-space:nowrap" if len(cell.text) <= _UNBROKEN_CHARS else ""
+        return f'<code style="{_CODE}{unbroken}">{escape(cell.text)}</code>'
     if isinstance(cell, Words):
         return inline_html(cell.text)
     return escape(_content(cell))
@@ -279,8 +282,10 @@ def cell_html(cell: Cell) -> str:
 
 def _cell_style(cell: Cell) -> str:
     style = _NUMBER if isinstance(cell, Number) else _CELL
-    is_short = not isinstance(cell, str | Words) and len(cell_text(cell)) <= _UNBROKEN_CHARS
-    return f"{style};white-space:nowrap" if is_short else style
+    length = len(cell_text(cell))
+    if isinstance(cell, str | Words):
+        return f"{style};min-width:12em" if length > _UNBROKEN_CHARS else style
+    return f"{style};white-space:nowrap" if length <= _UNBROKEN_CHARS else style
 
 
 def _content(cell: Cell) -> str:
@@ -322,7 +327,7 @@ def table_text(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     lines = [[" ".join(cell_text(cell).split()) for cell in row] for row in rows]
     right = [all(isinstance(cell, Number) for cell in column) for column in zip(*rows, strict=False)]
     if headers:
-        lines.insert(0, [*headers])
+        lines.insert(0, [" ".join(clean(header).split()) for header in headers])
     widths = [max(map(_width, column)) for column in zip(*lines, strict=False)]
     return "\n".join(
         "  ".join(

@@ -163,7 +163,7 @@ class Page:
         """The card as a view that shows ``value``."""
         style = (
             f"border:1px solid {marks.FAINT};border-left:4px solid {self._colour};border-radius:6px;"
-            "padding:.55em .9em .65em;margin:.2em 0;max-width:64em;line-height:1.45;overflow-x:auto"
+            "padding:.55em .9em .65em;margin:.2em 0;max-width:76em;line-height:1.45;overflow-x:auto"
         )
         # The classes keep MathJax away: “$0.01 … $0.02” is no formula.
         return View(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from personas_nb.engine.agents.job import Job
@@ -43,6 +44,7 @@ class DirectAgent:
         """Run the prompt; raises ``ModelError`` for what the model, its server or a limit did."""
         from pydantic_ai import Agent
 
+        _say_unknown_prices_once()
         rehearsal = Rehearsal(job) if job.model.is_rehearsal else None
         model = rehearsal.model() if rehearsal else self.clients.build(job.model)
         calls = _Calls(job)
@@ -57,20 +59,20 @@ class DirectAgent:
             yield WarningRaised(text=note)
         stream: Any = None
         try:
-            with warnings.catch_warnings():
-                # an unknown price is said once above; pydantic-ai would repeat it for every response
-                warnings.simplefilter("ignore")
-                async with agent.run_stream_events(job.prompt, usage_limits=limits) as stream:
-                    async for event in stream:
-                        for ours in calls.translated(event):
-                            yield ours
-                        if event.event_kind == "function_tool_call":
-                            yield _usage(stream.usage, job.model, rehearsal)
+            async with agent.run_stream_events(job.prompt, usage_limits=limits) as stream:
+                async for event in stream:
+                    for ours in calls.translated(event):
+                        yield ours
+                    if event.event_kind == "function_tool_call":
+                        _check_unpriced(job, limits, stream.usage)
+                        yield _usage(stream.usage, job.model, rehearsal)
             yield _usage(stream.usage, job.model, rehearsal)
             if not rehearsal:
                 for warning in _checked_end(stream.result, job.model):
                     yield warning
         except ModelError:
+            if stream is not None:
+                yield _usage(stream.usage, job.model, rehearsal)
             raise
         except Exception as error:  # pydantic-ai, its clients and their transports raise many kinds
             if stream is not None:
@@ -127,7 +129,7 @@ class _Calls:
     def _finished(self, part: Any) -> list[RunEvent]:
         if part.tool_name in PROTOCOL_KINDS:
             if getattr(part, "outcome", "success") != "success":
-                return []
+                return [WarningRaised(text=f"A {part.tool_name} was refused: {part.content}")]
             return [ProtocolCalled(kind=part.tool_name, data=part.content)]
         step = self._steps.pop(part.tool_call_id, None)
         if step is None:  # the model asked for a tool that does not exist, or with arguments that are no JSON
@@ -186,6 +188,28 @@ def _limits(job: Job, model: Model) -> tuple[UsageLimits, str]:
     )
 
 
+def _check_unpriced(job: Job, limits: UsageLimits, usage: RunUsage) -> None:
+    """A server may answer under a name without a price, and then no budget holds it: tokens must."""
+    if limits.cost_limit is None or usage.cost is not None or not job.max_tokens:
+        return
+    if usage.total_tokens > job.max_tokens:
+        raise ModelError(
+            f"The run reached its limit of {job.max_tokens:,} tokens; its price is unknown.",
+            kind="tokens",
+            hint="Raise unknown_price_token_limit in the settings, or ask for less in one run.",
+        )
+
+
+@cache
+def _say_unknown_prices_once() -> None:
+    """Where a price or usage is missing, the execution says so; pydantic-ai would print it from our thread."""
+    from pydantic_ai import CostNotFoundWarning
+    from pydantic_ai.exceptions import UsageLimitUnavailableWarning
+
+    for category in (CostNotFoundWarning, UsageLimitUnavailableWarning):
+        warnings.filterwarnings("ignore", category=category)
+
+
 def is_priced(model: Model) -> bool:
     """Whether genai-prices knows what the model costs."""
     from pydantic_ai.messages import ModelResponse
@@ -210,7 +234,8 @@ def _usage(usage: RunUsage, model: ResolvedModel, rehearsal: Rehearsal | None) -
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
-        cost_usd=None if usage.cost is None else float(usage.cost),
+        # what a server did not measure has a price that nobody knows
+        cost_usd=None if usage.cost is None or usage.unmeasured_requests else float(usage.cost),
         num_turns=usage.requests,
         model=model.model,
     )

@@ -1,0 +1,160 @@
+"""What may come next on a line: verbs, options, names, ids. Looks only, starts nothing, never raises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personas_nb.verbs import table
+from personas_nb.verbs.table import Argument, Verb
+
+if TYPE_CHECKING:
+    from personas_nb.studio import Studio
+
+Opener = Callable[[], "Studio | None"]
+IDS_MAX = 20
+FILES_MAX = 50
+
+
+def complete(line: str, studio: Opener = lambda: None) -> tuple[str, list[str]]:
+    """The fragment before the cursor and what may stand in its place; ``line`` is what follows ``%persona``.
+
+    >>> complete("runs sh")
+    ('sh', ['show'])
+    >>> complete("run --prov")
+    ('--prov', ['--provider'])
+    """
+    try:
+        done, fragment = _split(line)
+        words = _candidates(done, fragment, studio)
+        return fragment, [word for word in dict.fromkeys(words) if word.lower().startswith(fragment.lower())]
+    except Exception:  # a completion that fails must not disturb the person who types
+        return "", []
+
+
+def _split(line: str) -> tuple[list[str], str]:
+    """The words that are complete, and the fragment that is being typed; an open quote is part of it."""
+    found = re.findall(r'"[^"]*"(?=\s)|\'[^\']*\'(?=\s)|"[^"]*$|\'[^\']*$|\S+', line)
+    if line[-1:].isspace() and not (found and _is_open(found[-1])):
+        return [_bare(word) for word in found], ""
+    return [_bare(word) for word in found[:-1]], found[-1] if found else ""
+
+
+def _is_open(word: str) -> bool:
+    return word[:1] in "\"'" and (len(word) == 1 or word[-1] != word[0])
+
+
+def _bare(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] in "\"'" and word[-1] == word[0] else word
+
+
+def _candidates(done: list[str], fragment: str, studio: Opener) -> Iterable[str]:
+    if not done:
+        return [*table.nouns(), "--help"] if fragment.startswith("-") else table.nouns()
+    verb, count = table.find(done)
+    if verb is None:
+        return []
+    noun_only = len(done) == 1 and table.subs(verb.noun)
+    words: list[str] = list(table.subs(verb.noun)) if noun_only else []
+    given = done[count:]
+    if given and (option := verb.option(given[-1])) is not None and option.kind != "flag":
+        return _for(option, fragment, given, studio)
+    if fragment.startswith("-"):
+        return _options(verb, given)
+    if (argument := _next_positional(verb, given)) is not None:
+        words += _for(argument, fragment, _loose(verb, given), studio)
+    many = next((option for option in map(verb.option, reversed(given)) if option is not None), None)
+    if many is not None and many.many:
+        words += _for(many, fragment, given, studio)
+    return words or ([] if fragment else _options(verb, given))
+
+
+def _options(verb: Verb, given: Sequence[str]) -> list[str]:
+    return [o.name for o in verb.options if o.many or (o.name not in given and (o.short or "-") not in given)]
+
+
+def _loose(verb: Verb, given: Sequence[str]) -> list[str]:
+    """The words that are neither options nor their values."""
+    loose: list[str] = []
+    takes_value = False
+    for word in given:
+        option = verb.option(word)
+        if option is not None:
+            takes_value = option.kind != "flag"
+        elif takes_value:
+            takes_value = False
+        else:
+            loose.append(word)
+    return loose
+
+
+def _next_positional(verb: Verb, given: Sequence[str]) -> Argument | None:
+    wanted, at = verb.positionals, len(_loose(verb, given))
+    if at < len(wanted):
+        return wanted[at]
+    return wanted[-1] if wanted and (wanted[-1].many or wanted[-1].kind == "fields") else None
+
+
+def _for(argument: Argument, fragment: str, words: Sequence[str], studio: Opener) -> list[str]:
+    if argument.choices:
+        return list(argument.choices)
+    if argument.completer == "files":
+        return _files(fragment)
+    if argument.completer == "verbs":
+        return table.nouns()
+    if argument.completer == "fields":
+        return _fields()
+    opened = studio() if argument.completer else None
+    return _stored(argument.completer, fragment, words, opened) if opened is not None else []
+
+
+def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> list[str]:
+    if kind == "personas":
+        personas = studio.personas.list()
+        if fragment[:1] in ('"', "'") and fragment:
+            return [f"{fragment[0]}{persona.name}{fragment[0]}" for persona in personas]
+        return [persona.slug for persona in personas]
+    if kind == "tools":
+        return [tool.name for tool in studio.tools.list()]
+    if kind == "groups":
+        return [f'"{group.name}"' if " " in group.name else group.name for group in studio.groups.list()]
+    if kind == "versions":
+        found = studio.versions.list(words[0]) if words else []
+        return [
+            *(str(version.version) for version in found),
+            *(version.tag for version in found if version.tag),
+        ]
+    ids: list[str] = []
+    if kind == "runs":
+        ids = [run.id for run in studio.executions.list(limit=IDS_MAX)]
+    elif kind == "sessions":
+        ids = [session.id for session in studio.sessions.list()[:IDS_MAX]]
+    elif kind == "reviews":
+        ids = [review.id for review in studio.reviews.list(limit=IDS_MAX)]
+    elif kind == "memories":
+        return [memory.id[:8] for memory in studio.memories.list()[:IDS_MAX]]
+    return [*(identity[:8] for identity in ids), *(["latest"] if ids else [])]
+
+
+def _fields() -> list[str]:
+    from personas_nb.entities.model_profile import ModelProfile
+    from personas_nb.entities.persona import Persona
+    from personas_nb.personas.fields import FIXED_AT_CREATION, READ_ONLY, SECTIONS
+
+    names = [name for name in Persona.model_fields if name not in READ_ONLY and name not in FIXED_AT_CREATION]
+    profile = [f"model_profile.{name}" for name in ModelProfile.model_fields if name != "auth_credential_id"]
+    return [f"{name}=" for name in (*names, "group", *dict.fromkeys(SECTIONS.values()), *profile)]
+
+
+def _files(fragment: str) -> list[str]:
+    from itertools import islice
+
+    quote = fragment[:1] if fragment[:1] in ('"', "'") else ""
+    folder, _, beginning = fragment.removeprefix(quote).rpartition("/")
+    before = f"{folder}/" if "/" in fragment else ""
+    inside = (path for path in Path(before or ".").expanduser().iterdir() if path.name.startswith(beginning))
+    found = [f"{before}{path.name}{'/' if path.is_dir() else ''}" for path in islice(inside, FILES_MAX)]
+    mark = quote or '"'
+    return sorted(f"{mark}{path}{mark}" if " " in path else quote + path for path in found)

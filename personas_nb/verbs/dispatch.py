@@ -1,0 +1,43 @@
+"""A typed line is done: its arguments become values, its handler is called. The same for every surface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from personas_nb.verbs.call import Call, Desk, Surface, handler_of
+from personas_nb.verbs.filling import Filling
+from personas_nb.verbs.parsing import Typed, WrongUsage
+
+if TYPE_CHECKING:
+    from personas_nb.studio import Studio
+
+
+def perform(
+    typed: Typed,
+    *,
+    studio: Studio,
+    surface: Surface,
+    desk: Desk | None = None,
+    filling: Filling | None = None,
+    cell: str | None = None,
+) -> Any:
+    """What the verb returns; ``cell`` is None where there is none. Raises ``PersonaError``."""
+    verb = typed.verb
+    if typed.wants_help:
+        from personas_nb.verbs.looking import all_help, verb_help
+
+        return verb_help(verb) if verb.words else all_help()
+    if cell is not None and not verb.cell:
+        shown = f"%persona {verb.words}".strip()
+        raise WrongUsage(f"`{shown}` takes no cell.", hint=f"Type it with one %: `{shown}`.")
+    filling = filling or Filling({})
+    call = Call(
+        verb=verb,
+        arguments=typed.values(filling.text),
+        studio=studio,
+        surface=surface,
+        desk=desk or Desk(),
+        filling=filling,
+        cell=cell,
+    )
+    return handler_of(verb)(call)

@@ -1,0 +1,235 @@
+"""Verbs that change and decide: fields, groups, versions, reviews, memories, tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from personas_nb.errors import StoreError
+from personas_nb.verbs.call import Call
+from personas_nb.views.notices import notice
+from personas_nb.views.view import View
+
+if TYPE_CHECKING:
+    from personas_nb.entities.persona import Persona
+    from personas_nb.entities.review import Review
+
+
+def change(call: Call) -> View:
+    """Change fields of a persona."""
+    from personas_nb.personas.fields import check_names
+
+    fields: dict[str, Any] = call["fields"]
+    check_names(fields, is_new=False)  # first, so that no field is taken for an argument of update
+    before = call.studio.personas.get(call["name"])
+    after = call.studio.personas.update(before, **fields)
+    said = f"{', '.join(fields)} of {after.name} changed."
+    return _changed(before, after, said)
+
+
+def enable(call: Call) -> View:
+    """Let it run."""
+    return _switched(call, call.studio.personas.enable, "is on")
+
+
+def disable(call: Call) -> View:
+    """Let nothing start it."""
+    return _switched(call, call.studio.personas.disable, "is off", "%persona enable {slug}")
+
+
+def archive(call: Call) -> View:
+    """Take it out of the list."""
+    return _switched(call, call.studio.personas.archive, "is archived", "%persona enable {slug}")
+
+
+def delete(call: Call) -> View:
+    """Archive it, or with ``--purge`` delete it and all of it."""
+    if not call["purge"]:
+        return archive(call)
+    persona = call.studio.personas.get(call["name"])
+    call.studio.personas.purge(persona)
+    return notice(f"{persona.name} is deleted, with its versions, memories and runs.", status="removed")
+
+
+def _switched(
+    call: Call, action: Callable[[Persona], Persona], word: str, step: str = "%persona show {slug}"
+) -> View:
+    before = call.studio.personas.get(call["name"])
+    after = action(before)
+    return _changed(before, after, f"{after.name} {word}.", step)
+
+
+def _changed(before: Persona, after: Persona, said: str, step: str = "%persona show {slug}") -> View:
+    step = step.replace("{slug}", after.slug)
+    if before == after:
+        return replace(
+            notice(f"{after.name} is so already: nothing changed.", step, status="unchanged"), value=after
+        )
+    return replace(notice(said, step), value=after)
+
+
+# ── groups ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def groups(call: Call) -> View:
+    """Folders of personas, and who is in each."""
+    from personas_nb.views.marks import Cell, Code
+    from personas_nb.views.page import listing
+
+    found = call.studio.groups.list()
+    everyone = call.studio.personas.list()
+    rows: list[list[Cell]] = [
+        [group.name, Code(", ".join(persona.slug for persona in everyone if persona.group_id == group.id))]
+        for group in found
+    ]
+    steps = [
+        ("%persona groups create GROUP", "a new one"),
+        ("%persona set NAME group=GROUP", "put a persona in"),
+    ]
+    return listing(
+        "Groups", ("group", "personas"), rows, empty="There is no group yet.", steps=steps, value=found
+    )
+
+
+def create_group(call: Call) -> View:
+    """A new group; an existing one stays."""
+    fields = {"color": call["color"]} if call["color"] else {}
+    group = call.studio.groups.create(call["group"], **fields)
+    said = f"There is a group {group.name}."
+    return replace(notice(said, f'%persona set NAME group="{group.name}"'), value=group)
+
+
+def remove_group(call: Call) -> View:
+    """Delete a group; its personas stay."""
+    group = call.studio.groups.get(call["group"])
+    call.studio.groups.remove(group.id)
+    return notice(f"The group {group.name} is gone; its personas stay.", status="removed")
+
+
+# ── versions ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rollback(call: Call) -> View:
+    """Make an older prompt the current one."""
+    before = call.studio.personas.get(call["name"])
+    after = call.studio.versions.rollback(before, call["version"])
+    said = f"{after.name} is told what version {call['version']} said, as version {after.version}."
+    return _changed(before, after, said, "%persona versions {slug}")
+
+
+def tag(call: Call) -> View:
+    """Name a version."""
+    persona = call.studio.personas.get(call["name"])
+    name = None if call["tag"].lower() == "none" else call["tag"]
+    version = call.studio.versions.tag(persona, call["version"], name)
+    said = f"Version {version.version} of {persona.name} is “{name}”." if name else (
+        f"Version {version.version} of {persona.name} has no tag."
+    )  # fmt: skip
+    return replace(notice(said, f"%persona versions {persona.slug}"), value=version)
+
+
+# ── reviews and messages ────────────────────────────────────────────────────────────────────────────────────
+
+
+def reviews(call: Call) -> View:
+    """What waits for a decision."""
+    from personas_nb.views.inbox import review_list
+
+    found = call.studio.reviews.list(status=None if call["all"] else "pending")
+    return review_list(found, names=_names(call), tz=call.tz)
+
+
+def approve(call: Call) -> View:
+    """Approve what a persona asks for."""
+    return _decided(call, call.studio.reviews.approve)
+
+
+def reject(call: Call) -> View:
+    """Reject what a persona asks for."""
+    return _decided(call, call.studio.reviews.reject)
+
+
+def _decided(call: Call, decide: Callable[..., Review]) -> View:
+    from personas_nb.views.inbox import review_card
+
+    before = call.studio.reviews.get(call["id"])
+    review = decide(before.id, note=call["note"])
+    name = _names(call).get(review.persona_id, "")
+    return review_card(review, persona_name=name, repeated=before.status != "pending", tz=call.tz)
+
+
+def messages(call: Call) -> View:
+    """What personas told; what was shown is no longer new."""
+    from personas_nb.views.inbox import message_list
+
+    found = call.studio.messages.list(unread=call["unread"])
+    view = message_list(found, names=_names(call), tz=call.tz)
+    with suppress(StoreError):  # in a home that cannot be written they stay new
+        for message in found:
+            if message.read_at is None:
+                call.studio.messages.mark_read(message.id)
+    return view
+
+
+def _names(call: Call) -> dict[str, str]:
+    return {persona.id: persona.name for persona in call.studio.personas.list(include_archived=True)}
+
+
+# ── memories ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def memories(call: Call) -> View:
+    """What is remembered."""
+    from personas_nb.views.personas import memory_list
+
+    return memory_list(call.studio.memories.list(call["name"]), names=_names(call), tz=call.tz)
+
+
+def pin(call: Call) -> View:
+    """Let a memory enter every prompt first."""
+    memory = call.studio.memories.pin(call["id"])
+    return replace(notice(f"“{memory.title}” is pinned: every run is told it first."), value=memory)
+
+
+def forget(call: Call) -> View:
+    """Forget a memory."""
+    memory = call.studio.memories.get(call["id"])
+    call.studio.memories.delete(memory.id)
+    return notice(f"“{memory.title}” is forgotten.", status="removed")
+
+
+# ── tools ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tools(call: Call) -> View:
+    """The catalog, and who may use what."""
+    from personas_nb.views.personas import tool_list
+
+    by: dict[str, list[str]] = {}
+    for persona in call.studio.personas.list():
+        for tool in call.studio.tools.assigned(persona):
+            by.setdefault(tool.name, []).append(persona.slug)
+    return tool_list(call.studio.tools.list(), by)
+
+
+def assign(call: Call) -> View:
+    """Let a persona use tools."""
+    return _tooled(call, call.studio.tools.assign)
+
+
+def unassign(call: Call) -> View:
+    """Take tools from a persona."""
+    return _tooled(call, call.studio.tools.unassign)
+
+
+def _tooled(call: Call, action: Callable[..., Sequence[Any]]) -> View:
+    persona = call.studio.personas.get(call["name"])
+    before = [tool.name for tool in call.studio.tools.assigned(persona)]
+    now = action(persona, *call["tool"])
+    names = [tool.name for tool in now]
+    same = "" if names != before else " already: nothing changed"
+    said = f"{persona.name} may use {', '.join(names) or 'no tool'}{same}."
+    status = "unchanged" if same else "completed"
+    return replace(notice(said, f"%persona show {persona.slug}", status=status), value=now)

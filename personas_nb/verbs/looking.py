@@ -1,0 +1,176 @@
+"""Verbs that look: the overview, personas, versions, costs, health, help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from personas_nb.errors import did_you_mean
+from personas_nb.verbs import table
+from personas_nb.verbs.call import Call
+from personas_nb.verbs.parsing import WrongUsage
+from personas_nb.verbs.table import Argument, Verb
+from personas_nb.views.view import View
+
+
+def overview(call: Call) -> View:
+    """What is there, what waits, what to type next."""
+    from personas_nb.views import personas as views
+
+    studio = call.studio
+    unread = len(studio.messages.list(unread=True))
+    return views.overview(
+        studio.personas.list(),
+        counts={"new messages" if unread != 1 else "new message": unread},
+        runs=studio.executions.list(limit=50),
+        reviews=studio.reviews.list(),
+        tz=call.tz,
+    )
+
+
+def personas(call: Call) -> View:
+    """All personas as a table."""
+    from personas_nb.views.personas import persona_list
+
+    return persona_list(call.studio.personas.list(include_archived=call["archived"]), tz=call.tz)
+
+
+def show(call: Call) -> View:
+    """One persona's card."""
+    return card_of(call, call["name"])
+
+
+def card_of(call: Call, name: str) -> View:
+    """The card of a persona with all that belongs to it."""
+    from personas_nb.views.personas import persona_card
+
+    studio = call.studio
+    persona = studio.personas.get(name)
+    todo = [
+        (issue.remedy, issue.problem)
+        if issue.remedy.startswith("%")
+        else f"{issue.problem} {issue.remedy}".strip()
+        for issue in studio.sessions.todo(persona)
+    ]
+    return persona_card(
+        persona,
+        tools=studio.tools.assigned(persona),
+        memories_count=len(studio.memories.list(persona)),
+        last_runs=studio.executions.list(persona, limit=5),
+        todo=todo,
+        tz=call.tz,
+    )
+
+
+def versions(call: Call) -> View:
+    """The history of a prompt."""
+    from personas_nb.views.personas import version_list
+
+    persona = call.studio.personas.get(call["name"])
+    found = call.studio.versions.list(persona)
+    return version_list(found, persona.version, name=persona.slug, tz=call.tz)
+
+
+def diff(call: Call) -> View:
+    """What changed between two versions."""
+    from personas_nb.views.personas import prompt_diff
+
+    return prompt_diff(call.studio.versions.diff(call["name"], call["a"], call["b"]))
+
+
+def costs(call: Call) -> View:
+    """What runs cost, as a table and a chart; the value is the daily DataFrame."""
+    from personas_nb.views.metrics import costs as view
+
+    metrics, days = call.studio.metrics, call["days"]
+    daily = metrics.daily(call["name"], days=days, tz=call.tz)
+    return view(daily, metrics.executions(call["name"], days=days), days)
+
+
+def metrics(call: Call) -> Any:
+    """Runs as a DataFrame."""
+    return call.studio.metrics.executions(call["name"], days=call["days"])
+
+
+def health(call: Call) -> View:
+    """Whether the parts work."""
+    from personas_nb.views.notices import health as view
+
+    return view(call.studio.health())
+
+
+# ── help ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def help_(call: Call) -> View:
+    """Every verb, or one of them."""
+    words = (call["verb"] or "").removeprefix("%persona").split()
+    if not words:
+        return all_help()
+    verb, count = table.find(words)
+    if verb is None or count < len(words):
+        known = [verb.words for verb in table.VERBS if verb.words] + table.nouns()
+        hint = did_you_mean(" ".join(words), known, otherwise="`%persona help` shows all.")
+        raise WrongUsage(f"There is no verb “{' '.join(words)}”.", hint=hint)
+    if count == 1 and verb.sub:
+        return noun_help(verb.noun)
+    return verb_help(verb)
+
+
+def all_help() -> View:
+    """Every verb in a line."""
+    from personas_nb.views.notices import help_view
+
+    rows = [
+        (
+            group,
+            f"%persona {verb.usage}".strip() if len(verb.usage) < 60 else f"%persona {verb.words} …",
+            verb.summary,
+        )
+        for group, verbs in table.groups().items()
+        for verb in verbs
+    ]
+    steps = [("%persona help run", "or `%persona run --help`: one verb with its options and examples")]
+    return help_view(rows, detail="What can be typed.", steps=steps)
+
+
+def noun_help(noun: str) -> View:
+    """The verbs of a noun."""
+    from personas_nb.views.notices import help_view
+
+    rows = [(f"%persona {verb.usage}", verb.summary) for verb in table.VERBS if verb.noun == noun]
+    return help_view(rows, title=f"%persona {noun}")
+
+
+def verb_help(verb: Verb) -> View:
+    """One verb: its arguments, what the cell means, examples."""
+    from personas_nb.views.marks import Code
+    from personas_nb.views.page import Page
+
+    title = f"%{'%' if verb.cell and not verb.free_text else ''}persona {verb.usage}"
+    cell = f" With %%persona the cell is {verb.cell}." if verb.cell else ""
+    page = Page(title, detail=f"{verb.summary}{cell} {verb.details}".strip())
+    for heading, arguments in (("Arguments", verb.positionals), ("Options", verb.options)):
+        page.table((), [[Code(typed(one)), meaning(one)] for one in arguments], heading=heading)
+    if verb.examples:
+        page.fixed("\n\n".join(verb.examples), heading="Examples")
+    return page.view()
+
+
+def typed(argument: Argument) -> str:
+    """An argument as it is typed, without brackets."""
+    if argument.kind == "flag":
+        return ", ".join(name for name in (argument.name, argument.short) if name)
+    value = argument.unit or argument.name.upper()
+    names = (
+        ", ".join(name for name in (argument.name, argument.short) if name) + " "
+        if argument.is_option
+        else ""
+    )
+    return f"{names}{value}{' …' if argument.many else ''}"
+
+
+def meaning(argument: Argument) -> str:
+    """What an argument means, its choices and its default."""
+    choices = f" One of {', '.join(argument.choices)}." if argument.choices else ""
+    default = f" Default: {argument.default}." if argument.default is not None else ""
+    return argument.help + choices + default

@@ -1,0 +1,171 @@
+"""The places where results are shown: a notebook, an IPython in a terminal, a shell."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from personas_nb.verbs.call import Watch
+from personas_nb.views.display import LiveDisplay, show
+from personas_nb.views.marks import cell_text, clean
+from personas_nb.views.view import View
+
+if TYPE_CHECKING:
+    from personas_nb.entities.execution import Execution
+    from personas_nb.entities.run_event import RunEvent
+    from personas_nb.views.stream import RunStream
+
+QUIET_REDRAW_MS = 1_000
+
+
+class Notebook:
+    """A kernel, or an IPython in a terminal (``is_plain``): text is printed as it comes there."""
+
+    is_kernel = True
+
+    def __init__(self, shell: Any, *, is_plain: bool = False) -> None:
+        self._shell = shell
+        self._is_plain = is_plain
+
+    def watch(self) -> Watch:
+        """One display that changes until the run has ended; in a terminal, lines."""
+        return _PrintedRun() if self._is_plain else _DisplayedRun()
+
+    def keep(self, name: str, value: Any) -> None:
+        """Set a variable of the notebook."""
+        self._shell.user_ns[name] = value
+
+    def result(self, execution: Execution, *, quiet: bool) -> Execution:  # noqa: ARG002 - shown or not, it is not shown again
+        """The execution as the cell's value, which this cell does not show once more."""
+        _AlreadyShown(self._shell, execution).attach()
+        return execution
+
+
+class Shell:
+    """A terminal without Python: what is shown is printed."""
+
+    is_kernel = False
+
+    def watch(self) -> Watch:
+        """The run's text as it comes, then its card."""
+        return _PrintedRun(in_shell_words)
+
+    def keep(self, name: str, value: Any) -> None:
+        """There is nothing to keep it in."""
+
+    def result(self, execution: Execution, *, quiet: bool) -> str | None:
+        """Nothing more; with ``quiet`` the text that the run ended with."""
+        return (execution.output_data or "").rstrip("\n") if quiet else None
+
+
+def presented(result: Any, *, is_plain: bool = False) -> Any:
+    """A verb's result as a cell's value: a view with a picture or a graph shows each as an output of its own."""
+    if isinstance(result, View) and (result.png or result.markdown or result.also):
+        if is_plain:
+            return replace(result, text=printed(result), png=None, markdown=None, also=())
+        return _ManyOutputs(**{field.name: getattr(result, field.name) for field in fields(View)})
+    return result
+
+
+def printed(result: Any) -> str:
+    """A verb's result as text."""
+    if result is None:
+        return ""
+    if isinstance(result, View):
+        return "\n\n".join([result.text, *(printed(other) for other in result.also)])
+    return str(result.to_string()) if hasattr(result, "to_string") else str(result)
+
+
+def in_shell_words(text: str) -> str:
+    """The verbs in a text as they are typed in a shell.
+
+    >>> in_shell_words("Type `%persona list`.")
+    'Type `personas list`.'
+    """
+    return re.sub(r"%%?persona\b", "personas", text)
+
+
+class _ManyOutputs(View):
+    """A view that is shown as all of its outputs."""
+
+    def _ipython_display_(self) -> None:
+        show(self)
+
+
+class _AlreadyShown:
+    """Keeps one object from being shown again by the cell that has shown it; later cells show it as ever."""
+
+    def __init__(self, shell: Any, execution: Execution) -> None:
+        self._shell, self._execution, self._count = shell, execution, shell.execution_count
+
+    def attach(self) -> None:
+        # Entities are frozen; this is no field of theirs, and a copy does not have it.
+        object.__setattr__(self._execution, "_ipython_display_", self)
+
+    def __call__(self) -> None:
+        if self._shell.execution_count == self._count:
+            return
+        from IPython.display import display
+
+        self._execution.__dict__.pop("_ipython_display_", None)
+        display(self._execution)  # type: ignore[no-untyped-call]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_shown_plainly, ())  # a pickled or copied execution leaves the cell behind
+
+
+def _shown_plainly() -> None:
+    return None
+
+
+class _DisplayedRun:
+    """One display handle that follows the run; the finished card takes its place."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._live = LiveDisplay(lambda view: display(view, display_id=True))  # type: ignore[no-untyped-call]
+        self._drawn_ms = -QUIET_REDRAW_MS
+
+    def see(self, events: list[RunEvent], stream: RunStream, elapsed_ms: int) -> None:
+        is_due = elapsed_ms - self._drawn_ms >= QUIET_REDRAW_MS  # for the time that passes
+        if (events or is_due or self._live.wait_seconds() is not None) and self._live.offer(
+            lambda: stream.view(elapsed_ms)
+        ):
+            self._drawn_ms = elapsed_ms
+
+    def end(self, card: View, card_without_text: View) -> None:  # noqa: ARG002 - for those that printed the text
+        self._live.finish(card)
+
+
+class _PrintedRun:
+    """The run's text and tool calls, printed as they come by the thread that runs the verb."""
+
+    def __init__(self, worded: Callable[[str], str] = str) -> None:
+        self._worded = worded
+        self._is_at_start = True
+
+    def see(self, events: list[RunEvent], stream: RunStream, elapsed_ms: int) -> None:  # noqa: ARG002 - no clock in print
+        from personas_nb.views.executions import moment_of
+
+        for event in events:
+            if event.type == "text":
+                self._write(clean(event.text))
+            elif event.type == "tool_finished":
+                self._line("  ".join(cell_text(cell) for cell in moment_of(event)))
+        sys.stdout.flush()
+
+    def end(self, card: View, card_without_text: View) -> None:  # noqa: ARG002 - its text is printed already
+        self._line("")
+        print(self._worded(card_without_text.text), flush=True)  # noqa: T201 - this is the terminal
+
+    def _line(self, text: str) -> None:
+        self._write(("" if self._is_at_start else "\n") + text + "\n")
+
+    def _write(self, text: str) -> None:
+        if text:
+            sys.stdout.write(text)
+            self._is_at_start = text.endswith("\n")
