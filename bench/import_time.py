@@ -35,21 +35,29 @@ def took(cell):
 
 loaded = took("%load_ext personas_nb")
 listed = took("%persona list")
-sys.stderr.write("\\n" + json.dumps([loaded, listed]))
+with open(sys.argv[1], "w") as file:
+    json.dump([loaded, listed], file)
 """
 
 
 def measured(home: Path, ipython: Path) -> tuple[float, float]:
     """Milliseconds of ``%load_ext personas_nb`` and of the first ``%persona list`` in a new process."""
+    answer = ipython / "answer.json"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PERSONAS_")}
     environ |= {"PERSONAS_HOME": str(home), "IPYTHONDIR": str(ipython), "NO_COLOR": "1"}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-c", KERNEL], env=environ, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", KERNEL, str(answer)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ipython,
     )
     if done.returncode != 0:
         raise SystemExit(f"The kernel's process failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    loaded, listed = json.loads(done.stderr.splitlines()[-1])
+    loaded, listed = json.loads(answer.read_text())
     return loaded, listed
 
 

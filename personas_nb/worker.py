@@ -235,23 +235,53 @@ class Worker:
 
 
 class _DaemonThreads(ThreadPoolExecutor):
-    """A daemon thread for each call, at most a handful at once: runs and tools are limited elsewhere."""
+    """A pool of daemon threads; one that is idle takes the next call, else a new one begins.
+
+    How many there are is limited by who calls: runs and tools have limits of their own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle_count, self._is_over = 0, False
+        self._counting = threading.Lock()
 
     def submit(self, function: Callable[..., T], /, *arguments: Any, **options: Any) -> Future[T]:
         future: Future[T] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = function(*arguments, **options)
-            except BaseException as error:  # handed on to whoever waits for the call
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        threading.Thread(target=call, name="personas-call", daemon=True).start()
+        with self._counting:
+            is_new = self._idle_count == 0
+            self._idle_count -= not is_new
+        self._calls.put(lambda: _settle(future, function, arguments, options))
+        if is_new:
+            threading.Thread(target=self._serve, name="personas-call", daemon=True).start()
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let idle threads end now and the others after their call, which is not waited for."""
+        with self._counting:
+            self._is_over = True
+            for _ in range(self._idle_count):
+                self._calls.put(None)
+
+    def _serve(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # what it holds may be large
+            with self._counting:
+                if self._is_over:
+                    return
+                self._idle_count += 1
+
+
+def _settle(future: Future[T], function: Callable[..., T], arguments: Any, options: Any) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function(*arguments, **options)
+    except BaseException as error:  # handed on to whoever waits for the call
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _attempt(db: sqlite3.Connection, change: Write) -> tuple[Any, BaseException | None]:

@@ -229,6 +229,38 @@ def test_a_cancelled_step_of_another_process_finds_its_answer_refused(room: Room
     asyncio.run(story())
 
 
+def test_a_step_of_this_process_is_cancelled_at_once_from_another_thread(room: Room):
+    async def story() -> None:
+        session = await room.sessions.aopen(INBOX)
+        before = session.result
+        room.designer = slow = Slow(room)
+        step = asyncio.create_task(session.arefine("at 8 instead"))
+        await slow.asked.wait()
+        await asyncio.to_thread(room.sessions.get(session.id).cancel)
+        with pytest.raises(Conflict, match="The step was cancelled"):
+            await step  # the designer itself was never told to go on
+        assert session.state == "preview"
+        resumed = room.sessions.get(session.id)
+        assert (resumed.state, resumed.result) == ("preview", before)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_an_interrupt_at_any_moment_leaves_no_session_busy(room: Room, moment: int):
+    async def story() -> None:
+        session = await room.sessions.aopen(INBOX)
+        step = asyncio.create_task(session.arefine("at 8 instead"))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        step.cancel()
+        await asyncio.wait([step])
+        assert room.stored(session).state == "preview"
+        assert room.stored(session) == session.record
+
+    asyncio.run(story())
+
+
 def test_a_step_that_is_interrupted_goes_back_to_the_state_before(room: Room):
     async def story() -> None:
         session = await room.sessions.aopen(INBOX)

@@ -74,6 +74,7 @@ class Sessions:
         self._settings = settings
         self._redact = redact
         self._applier = Applier(store, personas=personas, tools=tools, timezone=settings.zone)
+        self._under_way: dict[str, asyncio.Task[DesignAnswer]] = {}
         self.run = run
 
     def open(
@@ -186,6 +187,12 @@ class Sessions:
             written = {name: getattr(changed, name) for name in (*fields, "revision", "updated_at")}
             self._table.update(record.id, **written)
         return changed
+
+    def _stop(self, session_id: str) -> None:
+        """End the step of this process that is under way for a session, from any thread."""
+        task = self._under_way.get(session_id)
+        if task is not None:
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     def _request(self, record: DesignSessionRecord, kind: TurnKind, text: str) -> DesignRequest:
         persona = self._persona_named(record.persona_id) if record.persona_id else None
@@ -364,7 +371,7 @@ class DesignSession:
     def cancel(self) -> DesignSession:
         """Give up the step under way, here or in another process; a session at rest stays as it is.
 
-        The process that was busy with it finds its answer refused with ``Conflict``.
+        Whoever waits for it gets ``Conflict``: in this process at once, in another one when its model has answered.
         """
         stored = self._sessions._table.get(self.id)
         if stored is None:
@@ -372,6 +379,7 @@ class DesignSession:
         self.record = stored
         if stored.state in _BUSY:
             self._write(state=_resting(stored.turns), error="The step was cancelled.")
+            self._sessions._stop(self.id)
         return self
 
     def apply(self, name: str | None = None) -> Persona:
@@ -407,10 +415,9 @@ class DesignSession:
     async def _step(self, kind: TurnKind, text: str) -> None:
         self._check_not_busy()
         state = self.state
-        busy: SessionState = "refining" if self.result is not None else "analyzing"
-        await asyncio.to_thread(self._write, state=busy, error=None)
         try:
-            answer = await self._sessions._designed(self.record, kind, text)
+            await _to_its_end(self._write, state="refining" if self.result else "analyzing", error=None)
+            answer = await self._answered(kind, text)
         except BaseException as error:
             # CancelledError too: the row must not stay busy when a cell is interrupted.
             self._give_up(state, error)
@@ -419,7 +426,21 @@ class DesignSession:
             kind=kind, text=text, result=answer.result, question=answer.question, cost_usd=answer.cost_usd
         )
         turns = (*self.record.turns, turn)
-        await asyncio.to_thread(self._write, turns=turns, state=_resting(turns))
+        await _to_its_end(self._write, turns=turns, state=_resting(turns))
+
+    async def _answered(self, kind: TurnKind, text: str) -> DesignAnswer:
+        """The designer's answer; ``Conflict`` when `cancel` ended the step."""
+        step = asyncio.create_task(self._sessions._designed(self.record, kind, text))
+        self._sessions._under_way[self.id] = step
+        try:
+            return await step
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise  # not the step alone: whoever waits for it was cancelled
+            raise Conflict("The step was cancelled.", hint="The session is as it was before it.") from None
+        finally:
+            del self._sessions._under_way[self.id]
 
     def _give_up(self, state: SessionState, error: BaseException) -> None:
         if isinstance(error, PersonaError):
@@ -428,10 +449,16 @@ class DesignSession:
             why = "The step was cancelled."
         else:
             why = f"The step failed ({type(error).__name__})."
+        if self.state == state:
+            return  # the row was not even marked busy
         try:
             self._write(state=state, error=self._sessions._redact(why))
+        except Conflict:
+            self.record = (
+                self._sessions._table.get(self.id) or self.record
+            )  # cancelled elsewhere: as it is now
         except PersonaError:
-            return  # somebody else changed it, or the store cannot be written: the first error says more
+            return  # the store cannot be written; the first error says more
 
     def _check_not_busy(self) -> None:
         if self.state in _BUSY:
@@ -459,6 +486,16 @@ class DesignSession:
     def __repr__(self) -> str:
         name = self.result.name if self.result else self.record.name or "no design yet"
         return f"<DesignSession {self.id[:8]} {self.state}: {name}>"
+
+
+async def _to_its_end(write: Callable[..., None], **fields: Any) -> None:
+    """A write in a thread of its own; a cancelled caller waits for it, so that memory and row agree."""
+    task = asyncio.ensure_future(asyncio.to_thread(write, **fields))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _resting(turns: tuple[DesignTurn, ...]) -> SessionState:

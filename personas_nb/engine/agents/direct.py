@@ -148,7 +148,8 @@ def _started(part: Any) -> ToolCallStarted:
     return ToolCallStarted(tool=part.tool_name, call_id=part.tool_call_id, input=arguments)
 
 
-def _protocol_tools() -> list[Tool[None]]:
+@cache
+def _protocol_tools() -> tuple[Tool[None], ...]:
     """The seven protocol messages as tools; what they carry goes through the runner like those in text."""
     from pydantic_ai import Tool, ToolFailed
 
@@ -162,7 +163,7 @@ def _protocol_tools() -> list[Tool[None]]:
 
         return Tool.from_schema(call, kind, describe(kind), body_schema(kind))
 
-    return [tool(kind) for kind in PROTOCOL_KINDS]
+    return tuple(tool(kind) for kind in PROTOCOL_KINDS)
 
 
 def _limits(job: Job, model: Model) -> tuple[UsageLimits, str]:
@@ -212,11 +213,16 @@ def _say_unknown_prices_once() -> None:
 
 def is_priced(model: Model) -> bool:
     """Whether genai-prices knows what the model costs."""
+    return _has_price(model.model_name, model.system)
+
+
+@cache
+def _has_price(model_name: str, provider_name: str) -> bool:
     from pydantic_ai.messages import ModelResponse
     from pydantic_ai.usage import RequestUsage
 
     usage = RequestUsage(input_tokens=1, output_tokens=1)
-    response = ModelResponse(parts=[], usage=usage, model_name=model.model_name, provider_name=model.system)
+    response = ModelResponse(parts=[], usage=usage, model_name=model_name, provider_name=provider_name)
     try:
         response.cost()
     except (LookupError, AssertionError, ValueError):
