@@ -121,7 +121,6 @@ def load(ipython: Any) -> None:
     unload(ipython)
     magics = PersonaMagics(ipython)
     ipython.register_magics(magics)
-    ipython.configurables.append(magics)
     if ipython.Completer is not None:
 
         @context_matcher(identifier="personas_nb")  # type: ignore[untyped-decorator]
@@ -142,8 +141,7 @@ def unload(ipython: Any) -> None:
         return
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("persona", None)
-    if magics in ipython.configurables:
-        ipython.configurables.remove(magics)
+    ipython.configurables[:] = [found for found in ipython.configurables if found is not magics]
     if ipython.Completer is not None:
         matchers = ipython.Completer.custom_matchers
         matchers[:] = [

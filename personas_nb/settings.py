@@ -178,7 +178,8 @@ class Settings(BaseModel):
         from tzlocal import get_localzone_name
 
         try:
-            return ZoneInfo(get_localzone_name() or "UTC").key
+            zone = ZoneInfo(get_localzone_name() or "UTC").key
+            return "UTC" if zone in ("Etc/UTC", "Etc/UCT", "Etc/Zulu") else zone
         except (KeyError, OSError, ValueError):
             raise SettingsError(
                 "The machine's time zone cannot be told.",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from personas_nb.settings import Settings
     from personas_nb.store.database import Store
     from personas_nb.tools.catalog import Tools
+    from personas_nb.triggers.triggers import Triggers
     from personas_nb.vault.credentials import Credentials
     from personas_nb.vault.keys import KeyRing
     from personas_nb.worker import Worker
@@ -173,6 +174,13 @@ class Studio:
             settings=self.settings,
             run=lambda coroutine: self.worker.run(coroutine),
         )
+
+    @cached_property
+    def triggers(self) -> Triggers:
+        """What starts personas by itself."""
+        from personas_nb.triggers.triggers import Triggers
+
+        return Triggers(self.store, self.personas)
 
     @cached_property
     def metrics(self) -> Metrics:

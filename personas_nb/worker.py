@@ -112,7 +112,10 @@ class Worker:
         return future
 
     def write(self, change: Write) -> Future[Any]:
-        """Queue a change; the future has its result once it is committed. Changes keep their order."""
+        """Queue a change; the future has its result once it is committed. Changes keep their order.
+
+        A change is called again when another one in its batch fails: it must do nothing but write.
+        """
         future: Future[Any] = Future()
         if self.is_stopping and not self._writer_thread.is_alive():
             future.set_exception(StoreError("The worker has stopped; nothing was written."))
@@ -219,19 +222,19 @@ class Worker:
                 late[1].set_exception(StoreError("The worker has stopped; nothing was written."))
 
     def _commit(self, changes: list[tuple[Write, Future[Any]]]) -> None:
-        """One transaction for all; a change that fails is undone alone, unless the transaction itself is gone."""
-        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        """One transaction for all; when one of them fails, each gets a transaction of its own."""
         try:
             with self.store.write() as db:
-                for change, future in changes:
-                    results.append((future, *_attempt(db, change)))
+                results = [change(db) for change, _future in changes]
         except Exception as error:  # handed on to whoever waits for the change
-            results = [(future, None, error) for _change, future in changes]
-        for future, result, problem in results:
-            if problem is not None:
-                future.set_exception(problem)
-            else:
-                future.set_result(result)
+            if len(changes) == 1:
+                changes[0][1].set_exception(error)
+                return
+            for change in changes:
+                self._commit([change])
+            return
+        for (_change, future), result in zip(changes, results, strict=True):
+            future.set_result(result)
 
 
 class _DaemonThreads(ThreadPoolExecutor):
@@ -256,7 +259,7 @@ class _DaemonThreads(ThreadPoolExecutor):
             threading.Thread(target=self._serve, name="personas-call", daemon=True).start()
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as inherited
         """Let idle threads end now and the others after their call, which is not waited for."""
         with self._counting:
             self._is_over = True
@@ -282,20 +285,6 @@ def _settle(future: Future[T], function: Callable[..., T], arguments: Any, optio
         future.set_exception(error)
     else:
         future.set_result(result)
-
-
-def _attempt(db: sqlite3.Connection, change: Write) -> tuple[Any, BaseException | None]:
-    db.execute("SAVEPOINT change")
-    try:
-        result = change(db)
-    except Exception as error:  # handed on to whoever waits for the change
-        if not db.in_transaction:  # a full disk ends the whole transaction: none of the batch is written
-            raise
-        db.execute("ROLLBACK TO change")
-        db.execute("RELEASE change")
-        return None, error
-    db.execute("RELEASE change")
-    return result, None
 
 
 def lend(store: Store) -> Worker:

@@ -14,7 +14,8 @@ from support.model_server import ModelServer, Turn, Usage
 from personas_nb.design.context import ContextText
 from personas_nb.design.designer import DesignRequest
 from personas_nb.design.designers import Designers
-from personas_nb.design.modelled import PlanPatch, patched, prompt_of
+from personas_nb.design.modelled import patched, prompt_of
+from personas_nb.design.plan import PlanPatch
 from personas_nb.design.sessions import Sessions
 from personas_nb.engine.models import ModelClients
 from personas_nb.entities.design import DesignResult, SuggestedTrigger
@@ -31,20 +32,24 @@ INBOX = "Every weekday at 9 read my inbox and post a summary"
 PLAN: dict[str, Any] = {
     "name": "Inbox digest",
     "summary": "Reads the inbox and posts a summary.",
-    "identity": "You keep an eye on the user's inbox.",
-    "instructions": "1. Call gmail_read.\n2. Send a user_message with a summary.",
-    "tool_guidance": "- gmail_read: the newest mails.",
-    "examples": "- No mail: say so.",
-    "error_handling": "Report what is missing.",
-    "custom_sections": [
-        {"key": "tone", "label": "Tone", "content": "Friendly."},
-        {"key": "format", "content": "Bullets."},
+    "structured_prompt": {
+        "identity": "You keep an eye on the user's inbox.",
+        "instructions": "1. Call gmail_read.\n2. Send a user_message with a summary.",
+        "toolGuidance": "- gmail_read: the newest mails.",
+        "examples": "- No mail: say so.",
+        "errorHandling": "Report what is missing.",
+        "customSections": [
+            {"key": "tone", "label": "Tone", "content": "Friendly."},
+            {"key": "format", "content": "Bullets."},
+        ],
+    },
+    "suggested_tools": ["gmail_read"],
+    "suggested_triggers": [
+        {"trigger_type": "schedule", "config": {"cron": "0 9 * * 1-5"}, "description": "weekdays at 9"}
     ],
-    "tools": ["gmail_read"],
-    "triggers": [{"trigger_type": "schedule", "cron": "0 9 * * 1-5", "description": "weekdays at 9"}],
-    "connectors": [{"name": "gmail", "credential_fields": ["user", "app_password"]}],
-    "event_subscriptions": [{"event_type": "mail_arrived"}],
-    "highlights": [{"category": "What it does", "items": ["Reads mail"]}],
+    "suggested_connectors": [{"name": "gmail", "credential_fields": ["user", "app_password"]}],
+    "suggested_event_subscriptions": [{"event_type": "mail_arrived"}],
+    "design_highlights": [{"category": "What it does", "items": ["Reads mail"]}],
     "flow": ["Read", "Summarise", "Post"],
 }
 QUESTION = {"question": "Which inbox?", "options": ["Work", "Private"]}
@@ -179,7 +184,7 @@ def test_a_question_is_answered_and_then_designed(rooms: Any, api: Api):
 
 
 def test_a_change_of_one_field_touches_no_other(rooms: Any, api: Api):
-    with ModelServer([plan(), change(error_handling="Stop and tell the user.")]) as server:
+    with ModelServer([plan(), change(structured_prompt={"errorHandling": "Stop and tell the user."})]) as server:
         session = rooms(api, server).sessions.open(INBOX)
         before = session.result
         after = session.refine("Stop when something is missing").result
@@ -198,7 +203,7 @@ def test_custom_sections_change_by_their_key(rooms: Any, api: Api):
         {"key": "tone", "label": "Tone", "content": "Formal."},
         {"key": "length", "content": "Short."},
     ]
-    with ModelServer([plan(), change(custom_sections=sections)]) as server:
+    with ModelServer([plan(), change(structured_prompt={"customSections": sections})]) as server:
         session = rooms(api, server).sessions.open(INBOX).refine("Formal and short")
     found = session.result.structured_prompt.custom_sections
     assert [(one.key, one.content) for one in found] == [
@@ -226,9 +231,9 @@ def test_a_question_about_a_wish_keeps_the_design_until_it_is_answered(rooms: An
         Turn.text("Sure, I will design that for you."),
         Turn.output({"name": "Half a plan"}, where="plan"),
         Turn.tools(("plan", '{"name": ')),
-        Turn.tools(("plan", PLAN | {"surprise": 1})),
+        Turn.tools(("plan", PLAN | {"suggested_triggers": "daily"})),
     ],
-    ids=["words", "half", "broken", "more"],
+    ids=["words", "half", "broken", "type"],
 )
 def test_a_wrong_structure_is_corrected_once(rooms: Any, api: Api, wrong: Turn):
     with ModelServer([wrong, plan()]) as server:
@@ -257,15 +262,15 @@ def test_a_wrong_structure_twice_is_a_design_error_and_leaves_the_session_idle(
 
 
 def test_a_cron_that_cannot_be_is_given_back_with_the_reason(rooms: Any, api: Api):
-    wrong = [{"trigger_type": "schedule", "cron": "0 25 * * *"}]
-    with ModelServer([plan(triggers=wrong), plan()]) as server:
+    wrong = [{"trigger_type": "schedule", "config": {"cron": "0 25 * * *"}}]
+    with ModelServer([plan(suggested_triggers=wrong), plan()]) as server:
         session = rooms(api, server).sessions.open(INBOX)
     assert session.result.suggested_triggers[0].config["cron"] == "0 9 * * 1-5"
     assert server.requests[1].mentions("A trigger cannot be used")
 
 
 def test_a_tool_that_there_is_not_blocks_the_design_instead_of_the_model(rooms: Any, api: Api):
-    with ModelServer([plan(tools=["gmail_reed"])]) as server:
+    with ModelServer([plan(suggested_tools=["gmail_reed"])]) as server:
         session = rooms(api, server).sessions.open(INBOX)
     assert session.feasibility.overall == "blocked"
     assert "Did you mean “gmail_read”?" in session.feasibility.issues[0].problem
@@ -330,12 +335,15 @@ def test_a_refinement_shows_the_design_in_the_words_of_the_patch():
     text = prompt_of(request(kind="refine", text="shorter"), before)
     shown = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert PlanPatch.model_validate(shown)
-    assert (shown["identity"], shown["tools"]) == ("I", ["file_read"])
+    assert (shown["structured_prompt"]["identity"], shown["suggested_tools"]) == ("I", ["file_read"])
 
 
 def test_a_patch_that_repeats_the_whole_design_changes_nothing():
     before = DesignResult(name="x", summary="s", structured_prompt=StructuredPrompt(identity="I"))
-    same = PlanPatch(name="x", summary="s", identity="I", custom_sections=[], tools=[], triggers=[])
+    prompt = {"identity": "I", "customSections": []}
+    same = PlanPatch(
+        name="x", summary="s", structured_prompt=prompt, suggested_tools=[], suggested_triggers=[]
+    )
     assert patched(before, same, request()) == before
 
 
@@ -347,5 +355,24 @@ def test_an_empty_patch_changes_nothing():
 def test_a_section_without_content_goes():
     sections = (CustomSection(key="tone", content="Friendly."), CustomSection(key="form", content="Bullets."))
     before = DesignResult(structured_prompt=StructuredPrompt(identity="I", custom_sections=sections))
-    after = patched(before, PlanPatch.model_validate({"custom_sections": [{"key": "tone"}]}), request())
+    patch = {"structured_prompt": {"customSections": [{"key": "tone"}]}}
+    after = patched(before, PlanPatch.model_validate(patch), request())
     assert [one.key for one in after.structured_prompt.custom_sections] == ["form"]
+
+
+def test_a_model_that_writes_its_design_as_text_is_understood(rooms: Any, api: Api):
+    with ModelServer([Turn.text(f"Here it is:\n```json\n{json.dumps(PLAN)}\n```")]) as server:
+        session = rooms(api, server).sessions.open(INBOX)
+    assert (session.state, session.result.name) == ("preview", "Inbox digest")
+
+
+def test_a_model_that_writes_its_question_as_text_is_understood(rooms: Any, api: Api):
+    with ModelServer([Turn.text(json.dumps(QUESTION))]) as server:
+        session = rooms(api, server).sessions.open(INBOX)
+    assert (session.state, session.question.options) == ("awaiting-input", ("Work", "Private"))
+
+
+def test_what_a_model_adds_of_its_own_accord_is_ignored(rooms: Any, api: Api):
+    with ModelServer([Turn.text(json.dumps(PLAN | {"confidence": 0.9, "feasibility": {}}))]) as server:
+        session = rooms(api, server).sessions.open(INBOX)
+    assert session.result.name == "Inbox digest"

@@ -265,10 +265,27 @@ def test_the_schedule_is_no_part_of_the_prompt_so_that_it_can_change_alone(store
         ("Post a digest of the news to Slack every morning", "News digest"),
         ("After the Archivist persona finishes, tell me what changed", "Archivist watcher"),
         ("Translate all Markdown files in docs/ into German", "Markdown files translator"),
+        ("Keep an eye on server logs and alert me about errors", "Server logs watcher"),
+        ("Whenever a mail from my boss arrives, tell me", "Mail watcher"),
+        ("Remind me to drink water every 2 hours", "Drink water reminder"),
+        ("An assistant for sorting my unread mail into categories", "Mail sorter"),
+        ("Bills: read mails with invoices and extract the amounts", "Bills"),
+        ("Do this: read notes.md and tell me", "Notes watcher"),
     ],
 )
 def test_a_persona_without_a_name_gets_one_from_what_it_does(store: Store, text: str, name: str):
     assert designed(store, text).name == name
+
+
+def test_a_time_before_a_colon_is_no_title(store: Store):
+    result = designed(store, "Every Monday: read my inbox and post a summary")
+    assert (result.name, result.suggested_triggers[0].config) == ("Inbox summary", cron("0 9 * * 1"))
+
+
+def test_a_role_is_no_step(store: Store):
+    result = designed(store, "You are a research assistant. Find papers on arXiv and write them to papers.md")
+    assert result.structured_prompt.instructions.startswith("1. Find papers on arXiv.")
+    assert "You are a research assistant" in result.structured_prompt.identity
 
 
 def test_a_name_that_was_given_wins(store: Store):

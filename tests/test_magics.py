@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -226,7 +227,9 @@ def test_a_group_of_errors_behind_one_is_still_one_sentence(shell, monkeypatch, 
 
 def test_an_interrupt_cancels_the_run_keeps_what_it_had_and_raises_in_short(shell, echo, studio, monkeypatch):
     def interrupt_once_it_has_said_something() -> None:
-        while not (runs := studio.executions.list(status="running")) or not studio.executions.recorded(runs[0].id):
+        while not (runs := studio.executions.list(status="running")) or not studio.executions.recorded(
+            runs[0].id
+        ):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -255,7 +258,9 @@ def test_stopping_to_wait_leaves_the_run_alone(shell, echo, studio, monkeypatch)
 # Bad input
 
 
-@pytest.mark.parametrize("cell", ["%%persona design\n  \n", '%persona design ""', "%persona design", "%persona design -- "])
+@pytest.mark.parametrize(
+    "cell", ["%%persona design\n  \n", '%persona design ""', "%persona design", "%persona design -- "]
+)
 def test_an_empty_instruction_is_refused_before_anything_is_stored(shell, studio, cell):
     with pytest.raises(InvalidInput, match="instruction is empty"):
         shell.run(cell)
@@ -291,11 +296,22 @@ def test_a_variable_of_fifty_megabytes_is_refused_too(shell, echo):
         shell.run(f"%%persona run {echo}\n{{big}}")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_home_that_cannot_be_written_is_said(shell, monkeypatch, tmp_path):
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o500)
-    monkeypatch.setenv("PERSONAS_HOME", str(folder / "home"))
+@pytest.fixture
+def locked_folder() -> Iterator[Path]:
+    """A folder that may be read and not written; root, who may write everywhere, becomes somebody else."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+    folder.rmdir()
+
+
+def test_a_home_that_cannot_be_written_is_said(shell, monkeypatch, locked_folder):
+    monkeypatch.setenv("PERSONAS_HOME", str(locked_folder / "home"))
     with pytest.raises(StoreReadOnly):
         shell.run("%persona list")
     assert len(shell.tracebacks[0]) == 1
@@ -320,7 +336,11 @@ def test_unloading_leaves_nothing_behind_and_loading_again_works(shell):
     assert shell.find_cell_magic("persona") is None
     assert len(shell.Completer.custom_matchers) == matchers - 1
     assert not [one for one in shell.configurables if type(one).__name__ == "PersonaMagics"]
-    assert not [name for name in shell.display_formatter.mimebundle_formatter.deferred_printers if "persona" in str(name)]
+    assert not [
+        name
+        for name in shell.display_formatter.mimebundle_formatter.deferred_printers
+        if "persona" in str(name)
+    ]
     shell.run("%load_ext personas_nb")
     assert "%persona design" in shell.run("%persona").text
 

@@ -179,7 +179,7 @@ def _mail_tools(clause: str, about_mail: bool) -> tuple[str, ...]:
 
 
 def _file_tools(clause: str, *, is_web: bool) -> tuple[str, ...]:
-    text = re.sub(_URL, " ", clause)
+    text = re.sub(r"\bkeep (?:an eye|watch)\b", "watch", re.sub(_URL, " ", clause), flags=_I)
     names_file = bool(re.search(rf"\b{_FILE}\b", text, _I))
     has_path = bool(re.search(_PATH, text, _I))
     into = bool(

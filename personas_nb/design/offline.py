@@ -114,6 +114,7 @@ class Reading:
 
     task: str
     steps: tuple[Step, ...]
+    title: str = ""
     schedules: tuple[Schedule, ...] = ()
     found_tools: tuple[str, ...] = ()
     found_connectors: tuple[str, ...] = ()
@@ -151,6 +152,7 @@ class Reading:
 def read(said: Sequence[str], request: DesignRequest, store: Store) -> Reading:
     """What these sentences ask for."""
     text = ". ".join(part.strip().rstrip(".") for part in said if part.strip())
+    title, text = _titled(text)
     schedules = find_schedules(text, request.timezone)
     task = without(text, [schedule.span for schedule in schedules])
     about_mail = lexicon.speaks_of_mail(task)
@@ -165,6 +167,7 @@ def read(said: Sequence[str], request: DesignRequest, store: Store) -> Reading:
     is_vague = not (signals or found_tools) or (len(words) < 2 and not any(s.wanted.tools for s in steps))
     return Reading(
         task=task,
+        title=title,
         steps=tuple(steps),
         schedules=tuple(schedules),
         found_tools=found_tools,
@@ -172,6 +175,16 @@ def read(said: Sequence[str], request: DesignRequest, store: Store) -> Reading:
         is_vague=is_vague,
         notes=_notes(task, schedules),
     )
+
+
+def _titled(text: str) -> tuple[str, str]:
+    """A title before a colon, and the rest: “Invoice watcher: read …”; no title when it is none."""
+    match = re.match(r"\s*([^\W\d_][\w -]{2,40}?):\s+(?=\S)", text)
+    if match is None or verb_of(match[1]) or not verb_of(text[match.end() :]):
+        return "", text
+    if not content_words(match[1]) or find_schedules(match[1]):
+        return "", text  # “Do this: …”, “Every Monday: …”
+    return match[1], text[match.end() :]
 
 
 def step_of(clause: str, *, about_mail: bool) -> Step:
@@ -282,7 +295,7 @@ def _result(reading: Reading, request: DesignRequest) -> DesignResult:
         error_handling=_error_handling(tools),
     )
     return DesignResult(
-        name=request.name or name_of(found, otherwise=_subject_of(reading.schedules)),
+        name=request.name or reading.title or name_of(found, otherwise=_subject_of(reading.schedules)),
         structured_prompt=prompt,
         suggested_tools=tuple(tool.name for tool in tools),
         suggested_triggers=triggers_of(reading.schedules),

@@ -16,22 +16,21 @@ def word_set(text: str) -> frozenset[str]:
 
 VERBS = word_set(
     """
-add alert analyse analyze announce answer append apply approve archive ask book brief broadcast build calculate call
-categorise categorize check classify clean collect compare compile compose compute confirm convert copy count crawl
-create cross-check deduplicate delete deliver describe detect digest discard download draft email emit enrich ensure
-escalate estimate evaluate explain export extract fetch file fill filter find flag follow forecast format forward
-gather generate give group hand identify inform inspect invoice invoke join keep label launch learn let list load
-log look mail make mark match measure memorise memorize merge message monitor move notify note open order organise
-organize parse pass pay ping plan plot post prepare prioritise prioritize process produce propose publish pull push
-query raise rank rate read recommend reconcile record refresh remember remind rename reply report reschedule research
-respond retrieve review rewrite run save scan score scrape screen search select send share show sort split start
-store submit suggest sum summarise summarize sync tag take tell test tidy track transcribe transform translate
-trigger turn update upload use validate verify warn watch write
+add alert analyse analyze announce answer append apply approve archive ask book brief broadcast build
+calculate call categorise categorize check classify clean collect compare compile compose compute confirm
+convert copy count crawl create cross-check deduplicate delete deliver describe detect digest discard download
+draft email emit enrich ensure escalate estimate evaluate explain export extract fetch file fill filter find
+flag follow forecast format forward gather generate give greet group hand highlight identify inform inspect
+invoke join keep label launch learn let list load log look mail make mark match measure memorise memorize
+merge message monitor move notify note open order organise organize parse pass pay pick ping plan plot poll
+post prepare prioritise prioritize process produce propose publish pull push query raise rank rate read
+recommend reconcile record refresh remember remind rename reply report reschedule research respond retrieve
+review rewrite run save scan score scrape screen search select send share show sort split start store submit
+suggest sum summarise summarize sync tag take tell test tidy track transcribe transform translate trigger turn
+update upload use validate verify warn watch write
 """
 )
-GENERIC_VERBS = word_set(
-    "add apply do ensure fill follow give keep let make order pass process take turn use"
-)
+GENERIC_VERBS = word_set("add do give keep let make take use")
 _STOPWORDS = word_set(
     """a an the this that these those my me i you your our us we it its he she they them their his her some any each
     every all both of in on at to from for with by about into onto over under and or but if when whenever while then
@@ -44,15 +43,18 @@ _DROPPED = word_set(
     """a an the my our your their his her its this that these those all any each every some new latest
     unread today's yesterday's incoming recent important current whole entire me us of"""
 )
+_LEADING = word_set("through at for into up over on to out from after")
 _FILLER = re.compile(
     r"^(?:(?:please|kindly|hi|hello|hey)[,!]?\s+|(?:can|could|would|will) you (?:please )?"
     r"|you (?:should|must|will) |i(?:'d| would) like (?:you )?to |i(?:'d| would) like |i (?:want|need) (?:you )?to "
     r"|i (?:want|need) |help me (?:to )?(?=\w+ )|(?:your|its|the) (?:job|task) is to |go and |always "
+    r"|do (?:this|the following)[:,] "
     r"|(?:(?:create|build|make|design|set up|write|give me) )?(?:me )?(?:an?|the) (?:\w+ )?"
     r"(?:persona|agent|bot|assistant|helper|robot|automation)\b(?: named \S+)?,? ?"
     r"(?:(?P<third>that|which|who) |(?:to|for) )?|something (?P<third2>that|which) )",
     re.IGNORECASE,
 )
+_ROLE = re.compile(r"\s*(?:you are|you're|act as|be) (?:an?|the|my|our)\b", re.IGNORECASE)
 _CONDITION = re.compile(
     r"^(?:if|when|whenever|unless|once|as soon as|in case|before|after|for each|for every|where|while|until)\b",
     re.IGNORECASE,
@@ -77,6 +79,8 @@ def clauses(text: str) -> list[str]:
     """
     found: list[str] = []
     for sentence in re.split(r"(?<=[.!?])\s+|[;\n]+", text):
+        if _ROLE.match(sentence):
+            continue
         sentence, third_person = _without_filler(sentence.strip(" \t.!?,-•*"))
         parts = [part.strip(" \t.,:") for part in _splitter(third_person).split(sentence)]
         found += _joined([part for part in parts if part], third_person)
@@ -84,12 +88,14 @@ def clauses(text: str) -> list[str]:
 
 
 def _without_filler(sentence: str) -> tuple[str, bool]:
-    third_person = False
+    third_person, whole = False, sentence
     while match := _FILLER.match(sentence):
         if match.end() == 0 or match.end() >= len(sentence):
             break
         third_person |= bool(match["third"] or match["third2"])
         sentence = sentence[match.end() :]
+    if sentence != whole and re.match(r"\w+ing\b", sentence):
+        sentence = _imperative(sentence)  # “an assistant for sorting my mail”
     return re.sub(r"^\d+[.)]\s*", "", sentence), third_person
 
 
@@ -217,7 +223,8 @@ _ROLES = (
     ("approve confirm review", "reviewer"),
     ("extract parse", "extractor"),
     ("research compare analyse analyze", "analyst"),
-    ("tell notify alert warn inform ping remind", "watcher"),
+    ("remind", "reminder"),
+    ("tell notify alert warn inform ping", "watcher"),
     ("watch monitor track check", "watcher"),
     ("write create generate compile", "writer"),
 )
@@ -247,12 +254,11 @@ def name_of(found: Sequence[str], *, otherwise: Sequence[str] = ()) -> str:
 
 def _object(clause: str) -> list[str]:
     """The words of what the clause's verb acts on, without articles; none when it has no object of its own."""
-    if not verb_of(clause):
+    clause = re.sub(r"^keep (?:an eye|watch) (?:on|over)\b", "watch", clause, flags=re.IGNORECASE)
+    if not verb_of(clause) and not _CONDITION.match(clause):
         return []
-    rest = clause.partition(" ")[2]
-    rest = re.sub(r"^(?:(?:through|at|for|into|up|over|on|to|out|from)\s+)+", "", rest, flags=re.IGNORECASE)
-    words = rest.split(" ")
-    while words and words[0].lower() in _DROPPED:
+    words = clause.split()[1:]
+    while words and words[0].lower() in _DROPPED | _LEADING:
         words.pop(0)
     rest = " ".join(words)
     if url := re.match(r"https?://(?:www\.)?([^/\s:]+)", rest):
@@ -276,7 +282,7 @@ def _product(found: Sequence[str]) -> list[str]:
         for word in re.findall(r"[a-z]+", clause.lower()):
             if word in _PRODUCTS:
                 return [word]
-    verbs = [verb_of(clause) for clause in found]
+    verbs = [verb_of(part.strip()) for clause in found for part in clause.split(",")]
     for known, role in _ROLES:
         if any(verb and verb in known.split() for verb in verbs):
             return [role]

@@ -79,7 +79,8 @@ class Executions:
             hint = did_you_mean(provider, PROVIDERS, otherwise=f"There are {', '.join(PROVIDERS)}.")
             raise InvalidInput(f"There is no provider “{provider}”.", hint=hint)
         limits = {"max_budget_usd": max_budget_usd, "max_turns": max_turns, "timeout_ms": timeout_ms}
-        who.changed(**limits)  # the same range as for the persona's own
+        if any(limit is not None for limit in limits.values()):
+            who.changed(**limits)  # the same range as for the persona's own
         text = self._checked_input(input)
         paths = self._checked_files(files)
         self.table.check_queue(
@@ -106,8 +107,15 @@ class Executions:
 
     def get(self, reference: str) -> Execution:
         """One run, whole; by id, unique prefix of it, or ``latest`` (of this process, else of the home)."""
-        found = self.table.whole(self.resolve(reference))
-        assert found is not None
+        return self.whole(self.resolve(reference))
+
+    def whole(self, execution_id: str) -> Execution:
+        """One run, whole, by its id; raises ``NotFound``."""
+        found = self.table.whole(execution_id)
+        if found is None:
+            raise NotFound(
+                f"The run {execution_id[:8]} is gone.", hint="`%persona runs` lists those there are."
+            )
         return found
 
     def resolve(self, reference: str) -> str:
@@ -244,7 +252,7 @@ class RunHandle:
                 self.ended.result()  # raises what kept the end from being stored
         except KeyboardInterrupt:
             raise self.interrupted() from None
-        return self._executions.get(self.id)
+        return self._executions.whole(self.id)
 
     async def wait_async(self) -> Execution:
         """``wait`` for a cell that awaits; cancelling the await cancels the run."""
@@ -256,7 +264,7 @@ class RunHandle:
         except asyncio.CancelledError:
             await asyncio.to_thread(self.cancel)
             raise
-        return await asyncio.to_thread(self._executions.get, self.id)
+        return await asyncio.to_thread(self._executions.whole, self.id)
 
     def cancel(self) -> Execution:
         """End the run; what it had until then is kept."""

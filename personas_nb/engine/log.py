@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 
 class RunLog:
@@ -16,14 +15,13 @@ class RunLog:
         self.path = home / "logs" / f"{execution_id}.jsonl"
         self._file: TextIO | None = None
 
-    def append(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Write lines; opens the file at the first one."""
+    def append(self, lines: Iterable[str]) -> None:
+        """Write lines, each a JSON object; opens the file at the first one."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._file = os.fdopen(handle, "a", encoding="utf-8")
-        for line in lines:
-            self._file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        self._file.writelines(f"{line}\n" for line in lines)
         self._file.flush()
 
     def close(self) -> None:

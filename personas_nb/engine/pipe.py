@@ -1,7 +1,8 @@
 """The one way out of a run: redact, scan for protocol messages, redact what was decoded, store, show.
 
-- Text is stored in batches: after ``FLUSH_SECONDS``, at ``FLUSH_CHARS``, and before any other event.
-- ``flush`` never waits: changes queue up in the writer, which keeps their order; ``settled`` waits for them.
+- What happens is stored in batches, ``FLUSH_SECONDS`` after the first of it, and all that is left at the end. Every
+  change wakes the writer, which then competes with the loop for the interpreter.
+- Nothing waits: changes queue up in the writer, which keeps their order; ``settled`` waits for them.
 - Every change carries the claim's token. When the claim was lost, the first change fails and so does the run.
 """
 
@@ -33,12 +34,12 @@ from personas_nb.entities.run_event import (
 from personas_nb.entities.tool import ToolCallStep
 from personas_nb.store.executions import ExecutionTable, RunEventTable
 from personas_nb.vault.redaction import Redactor
-from personas_nb.worker import Worker
+from personas_nb.worker import Worker, Write
 
 E = TypeVar("E", bound=Entity)
 
 FLUSH_SECONDS = 0.05
-FLUSH_CHARS = 4096
+PIECE_CHARS = 4096
 
 
 class Pipe:
@@ -67,7 +68,7 @@ class Pipe:
         self.output_limit_bytes = output_limit_bytes
         self._redactor, self._stream = redactor, redactor.stream()
         self._scanner = ProtocolScanner(object_limit_bytes, quoted=untrusted.contains)
-        self._events = RunEventTable(worker.store)
+        self._event_table = RunEventTable(worker.store)
         self._executions = ExecutionTable(worker.store)
         self._seen: set[str] = set()
         self._text: list[str] = []
@@ -76,8 +77,12 @@ class Pipe:
         self._output: list[str] = []
         self._output_bytes = 0
         self._seq = 0
-        self._queued: list[Future[Any]] = []
-        self._flushed_at = 0.0
+        self._last: Future[Any] | None = None
+        self._problem: BaseException | None = None
+        self._changes: list[Write] = []
+        self._events: list[RunEvent] = []
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._scanner_warnings = 0
         self._log_works = True
 
@@ -88,7 +93,8 @@ class Pipe:
 
     def take(self, event: RunEvent) -> None:
         """Let one event through. Raises what a queued write raised: a lost claim, a full disk."""
-        self._raise_failed()
+        if self._problem is not None:
+            raise self._problem
         if isinstance(event, TextDelta):
             self._take_text(self._stream.feed(event.text))
         elif isinstance(event, ProtocolCalled):
@@ -96,53 +102,59 @@ class Pipe:
         else:
             self._take_other(event)
 
-    def tick(self) -> None:
-        """Store text that waited long enough; called by a timer, so that a slow model still streams."""
-        if self._text or self._beyond:
-            self.flush()
-
     def end_text(self, *, cut_off: bool = False) -> None:
         """Release what redactor and scanner hold back; ``cut_off``: the text may end inside a secret."""
         self._take_text(self._stream.finish(cut_off=cut_off), is_last=True)
-        self.flush()
+        self._end_piece()
 
     def warn(self, text: str) -> None:
         """Record a warning on the execution and show it."""
         text = self._redactor.redact(text)
         if text not in self.warnings:
             self.warnings.append(text)
+            self._end_piece()
             self._store([WarningRaised(text=text)])
 
-    def flush(self) -> None:
-        """Queue the waiting text for storing."""
-        self._flushed_at = asyncio.get_running_loop().time()
-        if self._text:
-            text = "".join(self._text)
-            self._text, self._text_chars = [], 0
-            self._store([TextDelta.model_construct(text=text)])
-        if self._beyond:
-            beyond = TextDelta.model_construct(text="".join(self._beyond))
-            self._beyond, self._text_chars = [], 0
-            self._queue(_nothing, [beyond], [{"at": rfc3339(now()), **beyond.model_dump()}])
+    def write(self, change: Write) -> None:
+        """Write something else with the next batch."""
+        self._changes.append(change)
+        self._plan()
 
-    def finish(self, fields: dict[str, Any], event_row: Row) -> Future[Any]:
-        """Queue the end of the run: its last state, its texts, and the system event that tells of it."""
-        error = fields.get("error")
-        status = StatusChanged(status=fields["status"], error=error)
-        row = (self._next_seq(), rfc3339(now()), "status", status.model_dump_json())
+    def flush(self) -> None:
+        """Queue for storing what there is."""
+        self._end_piece()
+        self.close()
+        if not self._changes and not self._lines:
+            return
+        changes, events, lines = self._changes, self._events, self._lines
+        self._changes, self._events, self._lines = [], [], []
 
         def change(db: sqlite3.Connection) -> None:
-            self._events.append(db, self.execution_id, self.token, [row])
-            self._executions.change(db, self.execution_id, self.token, **fields)
-            self.worker.store.table(event_row[0], type(event_row[1])).insert(event_row[1])
+            for each in changes:
+                each(db)
 
-        return self._queue(change, [status], [{"at": row[1], **status.model_dump(mode="json")}])
+        self._last = self.worker.write(change)
+        self._last.add_done_callback(lambda done: self._stored(done, events, lines))
+
+    def finish(self, fields: dict[str, Any], event_row: Row) -> None:
+        """Queue the end of the run: its last state, its texts, and the system event that tells of it."""
+        status = StatusChanged(status=fields["status"], error=fields.get("error"))
+        self._store([status], [event_row])
+        self._changes.append(lambda db: self._executions.change(db, self.execution_id, self.token, **fields))
+        self.flush()
+
+    def close(self) -> None:
+        """Store nothing by the clock any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def settled(self) -> None:
         """Wait until everything queued is stored; raises what went wrong with the first that was not."""
-        for future in self._queued:
-            await asyncio.wrap_future(future)
-        self._queued.clear()
+        if self._last is not None:
+            await asyncio.wait([asyncio.wrap_future(self._last)])
+        if self._problem is not None:
+            raise self._problem
 
     def _take_text(self, text: str, *, is_last: bool = False) -> None:
         messages = self._scanner.feed(text) if text else []
@@ -172,9 +184,20 @@ class Pipe:
             self._output.append(text)
         if len(data) > room >= 0:
             self.warn(f"The output is over {self.output_limit_bytes:,} bytes; the rest is in the log.")
-        is_due = asyncio.get_running_loop().time() - self._flushed_at >= FLUSH_SECONDS
-        if is_due or self._text_chars >= FLUSH_CHARS:
-            self.flush()
+        if self._text_chars >= PIECE_CHARS:
+            self._end_piece()
+        self._plan()
+
+    def _end_piece(self) -> None:
+        """The text since the last event becomes an event."""
+        self._text_chars = 0
+        if self._text:
+            text, self._text = "".join(self._text), []
+            self._store([TextDelta.model_construct(text=text)])
+        if self._beyond:
+            text, self._beyond = "".join(self._beyond), []
+            beyond = TextDelta.model_construct(text=text)
+            self._note([beyond], [beyond.model_dump_json()], rfc3339(now()))
 
     def _take_call(self, event: ProtocolCalled) -> None:
         data, warnings = parse_body(event.kind, self._redactor.redact_value(event.data))
@@ -192,17 +215,17 @@ class Pipe:
                 self.handlers.rows(message)  # the last one counts, also when it repeats an earlier one
             return
         self._seen.add(fingerprint)
-        self.flush()
+        self._end_piece()
         for warning in message.warnings:
             self.warn(warning)
         rows = self.handlers.rows(ProtocolMessage(message.kind, data, message.raw, message.warnings))
         row_id = getattr(rows[0][1], "id", None) if rows else None
-        self._store([ProtocolHandled(kind=message.kind, data=data, row_id=row_id)], rows, note={"via": via})
+        self._store([ProtocolHandled(kind=message.kind, data=data, row_id=row_id)], rows, via)
         while self.handlers.warnings:
             self.warn(self.handlers.warnings.pop(0))
 
     def _take_other(self, event: RunEvent) -> None:
-        self.flush()
+        self._end_piece()
         if isinstance(event, UsageReported):
             if event == self.usage:
                 return
@@ -223,33 +246,37 @@ class Pipe:
     def _redacted(self, event: E) -> E:
         return type(event).model_validate(self._redactor.redact_value(event.model_dump()))
 
-    def _store(
-        self, events: list[RunEvent], rows: Sequence[Row] = (), note: dict[str, Any] | None = None
-    ) -> None:
+    def _store(self, events: list[RunEvent], rows: Sequence[Row] = (), via: str = "") -> None:
         at = rfc3339(now())
-        stored = [(self._next_seq(), at, event.type, event.model_dump_json()) for event in events]
+        payloads = [event.model_dump_json() for event in events]
+        stored = [
+            (self._next_seq(), at, event.type, payload)
+            for event, payload in zip(events, payloads, strict=True)
+        ]
 
         def change(db: sqlite3.Connection) -> None:
-            self._events.append(db, self.execution_id, self.token, stored)
+            self._event_table.append(db, self.execution_id, self.token, stored)
             for row in rows:
                 self.handlers.write(self.worker.store, row)
 
-        lines = [{"at": at, **event.model_dump(mode="json"), **(note or {})} for event in events]
-        self._queue(change, events, lines)
+        self._changes.append(change)
+        self._note(events, payloads, at, via)
 
-    def _queue(self, change: Any, events: list[RunEvent], lines: list[dict[str, Any]]) -> Future[Any]:
-        future = self.worker.write(change)
-        future.add_done_callback(lambda done: self._stored(done, events, lines))
-        self._queued.append(future)
-        if len(self._queued) > 64:
-            self._queued = [
-                queued for queued in self._queued if not queued.done() or queued.exception() is not None
-            ]
-        return future
+    def _note(self, events: list[RunEvent], payloads: list[str], at: str, via: str = "") -> None:
+        """For the log and whoever watches, after the next commit."""
+        self._events += events
+        end = f', "via": "{via}"}}' if via else "}"
+        self._lines += (f'{{"at": "{at}", {payload[1:-1]}{end}' for payload in payloads)
+        self._plan()
 
-    def _stored(self, done: Future[Any], events: list[RunEvent], lines: list[dict[str, Any]]) -> None:
+    def _plan(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+
+    def _stored(self, done: Future[Any], events: list[RunEvent], lines: list[str]) -> None:
         """In the writer's thread, after the commit: now it may be seen."""
-        if done.exception() is not None:
+        if (problem := done.exception()) is not None:
+            self._problem = self._problem or problem
             return
         if self._log_works:
             try:
@@ -261,15 +288,6 @@ class Pipe:
                 )
         self.feeds.publish(self.execution_id, events)
 
-    def _raise_failed(self) -> None:
-        for future in self._queued:
-            if future.done() and (problem := future.exception()) is not None:
-                raise problem
-
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq
-
-
-def _nothing(_db: sqlite3.Connection) -> None:
-    """Keeps its place among the writes."""

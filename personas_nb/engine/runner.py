@@ -18,7 +18,7 @@ from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.log import RunLog
 from personas_nb.engine.models import ModelClients, ResolvedModel, global_secrets, resolve
 from personas_nb.engine.outcome import judge
-from personas_nb.engine.pipe import FLUSH_SECONDS, Pipe
+from personas_nb.engine.pipe import Pipe
 from personas_nb.engine.prompt import assemble
 from personas_nb.engine.untrusted import Untrusted
 from personas_nb.entities.base import now
@@ -115,6 +115,7 @@ class Runner:
             pipe.finish(fields, _ended_event(prepared, end))
             await _undisturbed(pipe.settled())
         finally:
+            pipe.close()
             prepared.job.gateway.close()  # removes a small scratch folder; no thread, which may be gone at exit
             pipe.log.close()
 
@@ -214,14 +215,13 @@ class Runner:
             if given != (execution.input_data or ""):  # somebody gave a key as input
                 put_text(db, execution.id, "input", given)
 
-        self.worker.write(change)
+        pipe.write(change)
         for warning in prepared.warnings:
             pipe.warn(warning)
         return pipe
 
     async def _stream(self, prepared: Prepared, pipe: Pipe) -> End:
         """Let the agent run within its time, and say how it ended. What it wrote until then is kept."""
-        flusher = asyncio.create_task(_tick(pipe))
         try:
             async with (
                 asyncio.timeout(prepared.timeout_ms / 1000),
@@ -241,8 +241,6 @@ class Runner:
             raise
         except PersonaError as error:
             end = End("failed", prepared.redactor.redact(str(error)), error.code.lower())
-        finally:
-            flusher.cancel()
         pipe.end_text(cut_off=end.status != "completed")
         if end.status == "completed":
             end = End(judge(pipe.output, pipe.handlers.assessment))
@@ -319,12 +317,6 @@ async def _undisturbed(storing: Coroutine[Any, Any, Any]) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.wait([task])
     task.result()
-
-
-async def _tick(pipe: Pipe) -> None:
-    while True:
-        await asyncio.sleep(FLUSH_SECONDS)
-        pipe.tick()
 
 
 def _ended_event(prepared: Prepared, end: End) -> Row:

@@ -107,7 +107,7 @@ class ExecutionTable(Table[Execution]):
             [*(encoded(value) for value in fields.values()), execution_id, token],
         ).rowcount
         if changed == 0:
-            raise Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
+            raise _lost(execution_id)
 
     def ask_cancel(self, execution_id: str) -> str | None:
         """Cancel a queued run at once, ask a running one to end; the status that it had."""
@@ -269,11 +269,15 @@ class RunEventTable:
         rows: Sequence[tuple[int, str, str, str]],
     ) -> None:
         """Append ``(seq, at, type, payload)`` rows; raises ``Conflict`` when the claim was lost."""
-        _check_claim(db, execution_id, token)
-        db.executemany(
-            "insert into run_events (execution_id, seq, at, type, payload) values (?, ?, ?, ?, ?)",
-            [(execution_id, *row) for row in rows],
-        )
+        # One step for all: at each one the writer has to wait for the interpreter, which the loop keeps busy.
+        written = db.execute(
+            "insert into run_events (execution_id, seq, at, type, payload) "
+            "select e.id, r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3 "
+            "from executions e, json_each(?) r where e.id = ? and e.claim_token = ? and e.status = 'running'",
+            [json.dumps(rows), execution_id, token],
+        ).rowcount
+        if written < len(rows):
+            raise _lost(execution_id)
 
     def since(self, execution_id: str, seq: int = -1) -> list[tuple[int, str, str]]:
         """``(seq, at, payload)`` of the events after ``seq``."""
@@ -300,7 +304,11 @@ def _check_claim(db: sqlite3.Connection, execution_id: str, token: int) -> None:
         [execution_id, token],
     ).fetchone()
     if holds is None:
-        raise Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
+        raise _lost(execution_id)
+
+
+def _lost(execution_id: str) -> Conflict:
+    return Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
 
 
 def _events_so_far(db: sqlite3.Connection, execution_id: str) -> dict[str, list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Opener = Callable[[], "Studio | None"]
 IDS_MAX = 20
+QUOTES = ('"', "'")
 FILES_MAX = 50
 
 
@@ -29,9 +30,15 @@ def complete(line: str, studio: Opener = lambda: None) -> tuple[str, list[str]]:
     try:
         done, fragment = _split(line)
         words = _candidates(done, fragment, studio)
-        return fragment, [word for word in dict.fromkeys(words) if word.lower().startswith(fragment.lower())]
+        return fragment, [word for word in dict.fromkeys(words) if _begins(word, fragment)]
     except Exception:  # a completion that fails must not disturb the person who types
         return "", []
+
+
+def _begins(word: str, fragment: str) -> bool:
+    """Whether the word begins with the fragment, in any case; it may be in quotes where the fragment is not."""
+    plain = word if fragment[:1] in QUOTES else word.lstrip("\"'")
+    return plain.lower().startswith(fragment.lower())
 
 
 def _split(line: str) -> tuple[list[str], str]:
@@ -113,7 +120,7 @@ def _for(argument: Argument, fragment: str, words: Sequence[str], studio: Opener
 def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> list[str]:
     if kind == "personas":
         personas = studio.personas.list()
-        if fragment[:1] in ('"', "'") and fragment:
+        if fragment[:1] in QUOTES:
             return [f"{fragment[0]}{persona.name}{fragment[0]}" for persona in personas]
         return [persona.slug for persona in personas]
     if kind == "tools":
@@ -151,7 +158,7 @@ def _fields() -> list[str]:
 def _files(fragment: str) -> list[str]:
     from itertools import islice
 
-    quote = fragment[:1] if fragment[:1] in ('"', "'") else ""
+    quote = fragment[:1] if fragment[:1] in QUOTES else ""
     folder, _, beginning = fragment.removeprefix(quote).rpartition("/")
     before = f"{folder}/" if "/" in fragment else ""
     inside = (path for path in Path(before or ".").expanduser().iterdir() if path.name.startswith(beginning))

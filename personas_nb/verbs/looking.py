@@ -54,6 +54,8 @@ def card_of(call: Call, name: str) -> View:
     return persona_card(
         persona,
         tools=studio.tools.assigned(persona),
+        triggers=studio.triggers.list(persona),
+        subscriptions=studio.triggers.subscriptions(persona),
         memories_count=len(studio.memories.list(persona)),
         last_runs=studio.executions.list(persona, limit=5),
         todo=todo,

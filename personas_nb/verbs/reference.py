@@ -70,7 +70,9 @@ def _lines(verb: Verb) -> Iterator[str]:
     yield "```text\n" + "\n".join(usage) + "\n```\n"
     if verb.details:
         yield f"{verb.details}\n"
-    rows = [(f"`{typed(argument)}`", meaning(argument)) for argument in (*verb.positionals, *verb.options[:-1])]
+    rows = [
+        (f"`{typed(argument)}`", meaning(argument)) for argument in (*verb.positionals, *verb.options[:-1])
+    ]
     if rows:
         yield _table(("argument", "meaning"), rows)
     if verb.examples:

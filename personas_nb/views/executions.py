@@ -178,7 +178,7 @@ def _whole_calls(page: Page, steps: Sequence[ToolCallStep]) -> None:
 
 
 def _line_of(run: Execution, tz: str) -> str:
-    model = " · ".join(part for part in (run.provider, run.model_used, run.engine) if part)
+    model = " · ".join(dict.fromkeys(part for part in (run.provider, run.model_used, run.engine) if part))
     parts = [
         f"run {short_id(run.id)}",
         f"version {run.persona_version}" if run.persona_version else "",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from personas_nb.engine.agents.job import Job
@@ -26,7 +27,7 @@ from personas_nb.entities.tool import ToolCallStep
 from personas_nb.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
-    from pydantic_ai import Tool, UsageLimits
+    from pydantic_ai import Agent, Tool, UsageLimits
     from pydantic_ai.models import Model
     from pydantic_ai.usage import RunUsage
 
@@ -42,24 +43,24 @@ class DirectAgent:
 
     async def run(self, job: Job) -> AsyncIterator[RunEvent]:
         """Run the prompt; raises ``ModelError`` for what the model, its server or a limit did."""
-        from pydantic_ai import Agent
-
         _say_unknown_prices_once()
         rehearsal = Rehearsal(job) if job.model.is_rehearsal else None
         model = rehearsal.model() if rehearsal else self.clients.build(job.model)
         calls = _Calls(job)
-        agent: Agent[None, str] = Agent(
-            model,
-            tools=[*calls.tools(), *_protocol_tools()],
-            retries=TOOL_RETRIES,
-            model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
+        agent = _agent(
+            tuple(
+                (tool.name, tool.description, json.dumps(tool.input_schema))
+                for tool in job.gateway.definitions
+            )
         )
         limits, note = _limits(job, model)
         if note:
             yield WarningRaised(text=note)
         stream: Any = None
         try:
-            async with agent.run_stream_events(job.prompt, usage_limits=limits) as stream:
+            async with agent.run_stream_events(
+                job.prompt, model=model, deps=calls, usage_limits=limits
+            ) as stream:
                 async for event in stream:
                     for ours in calls.translated(event):
                         yield ours
@@ -81,30 +82,22 @@ class DirectAgent:
 
 
 class _Calls:
-    """The persona's tools as pydantic-ai wants them, and its events as ours."""
+    """The tool calls of one run, and pydantic-ai's events as ours."""
 
     def __init__(self, job: Job) -> None:
         self.gateway = job.gateway
         self._steps: dict[str, ToolCallStep] = {}
         self._line_is_empty = True
 
-    def tools(self) -> list[Tool[None]]:
-        from pydantic_ai import RunContext, Tool, ToolFailed
+    async def call(self, name: str, arguments: dict[str, Any], call_id: str) -> str:
+        """Call a tool for pydantic-ai; what it did wrong is for the model to read."""
+        from pydantic_ai import ToolFailed
 
-        async def call(context: RunContext[None], /, **arguments: Any) -> str:
-            call_id = context.tool_call_id or ""
-            step = await self.gateway.call(context.tool_name or "", arguments, call_id=call_id)
-            self._steps[call_id] = step
-            if step.error is not None:
-                raise ToolFailed(step.error)
-            return step.output
-
-        # the schemas name their arguments; with the annotations evaluated, pydantic-ai finds the context
-        call.__annotations__["context"] = RunContext[None]
-        return [
-            Tool.from_schema(call, tool.name, tool.description, tool.input_schema, takes_ctx=True)
-            for tool in self.gateway.definitions
-        ]
+        step = await self.gateway.call(name, arguments, call_id=call_id)
+        self._steps[call_id] = step
+        if step.error is not None:
+            raise ToolFailed(step.error)
+        return step.output
 
     def translated(self, event: Any) -> list[RunEvent]:
         kind = event.event_kind
@@ -148,12 +141,33 @@ def _started(part: Any) -> ToolCallStarted:
     return ToolCallStarted(tool=part.tool_name, call_id=part.tool_call_id, input=arguments)
 
 
-@cache
-def _protocol_tools() -> tuple[Tool[None], ...]:
+@lru_cache(maxsize=64)
+def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, str]:
+    """An agent with these tools (name, description, schema); it keeps nothing of a run, and runs share it."""
+    from pydantic_ai import Agent, RunContext, Tool
+
+    async def call(context: RunContext[_Calls], /, **arguments: Any) -> str:
+        return await context.deps.call(context.tool_name or "", arguments, context.tool_call_id or "")
+
+    # the schemas name their arguments; with the annotations evaluated, pydantic-ai finds the context
+    call.__annotations__["context"] = RunContext[_Calls]
+    assigned = [
+        Tool.from_schema(call, name, description, json.loads(schema), takes_ctx=True)
+        for name, description, schema in tools
+    ]
+    return Agent(
+        tools=[*assigned, *_protocol_tools()],
+        deps_type=_Calls,
+        retries=TOOL_RETRIES,
+        model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
+    )
+
+
+def _protocol_tools() -> list[Tool[_Calls]]:
     """The seven protocol messages as tools; what they carry goes through the runner like those in text."""
     from pydantic_ai import Tool, ToolFailed
 
-    def tool(kind: str) -> Tool[None]:
+    def tool(kind: str) -> Tool[_Calls]:
         async def call(**data: Any) -> dict[str, Any]:
             try:
                 parse_body(kind, data)
@@ -163,7 +177,7 @@ def _protocol_tools() -> tuple[Tool[None], ...]:
 
         return Tool.from_schema(call, kind, describe(kind), body_schema(kind))
 
-    return tuple(tool(kind) for kind in PROTOCOL_KINDS)
+    return [tool(kind) for kind in PROTOCOL_KINDS]
 
 
 def _limits(job: Job, model: Model) -> tuple[UsageLimits, str]:
