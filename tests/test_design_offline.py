@@ -236,7 +236,8 @@ def test_a_design_is_complete_and_says_that_no_model_made_it(store: Store, case:
     result = designed(store, case.text)
     prompt = result.structured_prompt
     assert all((result.name, prompt.identity, prompt.instructions, prompt.examples, prompt.error_handling))
-    assert result.summary.endswith(SAYS_SO)
+    assert result.summary
+    assert SAYS_SO in result.design_highlights[-1].items
     assert result.full_prompt_markdown == markdown_of(prompt)
     assert [line.split(":")[0][2:] for line in prompt.tool_guidance.splitlines()] == list(case.tools)
     assert len(result.flow.edges) == len(result.flow.steps) - 1 >= 2
@@ -541,3 +542,13 @@ def test_long_texts_are_read_in_time_that_grows_with_their_length(store: Store, 
     started = time.perf_counter()
     ask(store, piece * (20_000 // len(piece)))
     assert time.perf_counter() - started < 30
+
+
+def test_a_sentence_that_is_wrapped_over_lines_is_read_as_one(store: Store):
+    text = (
+        "Every weekday at 9, read the files that I give you and find out which of the customers\n"
+        "pay late, write the list to late.md,\nand send me a summary."
+    )
+    steps = designed(store, text).structured_prompt.instructions.splitlines()
+    assert [step.split(".", 1)[1].split()[0] for step in steps] == ["Read", "Find", "Write", "Send"]
+    assert "customers pay late" in steps[1]

@@ -21,6 +21,7 @@ from personas_nb.design.prose import (
     name_of,
     sentence_of,
     summary_of,
+    unwrapped,
     verb_of,
     without,
 )
@@ -41,7 +42,7 @@ from personas_nb.entities.structured_prompt import StructuredPrompt
 from personas_nb.entities.tool import ToolDefinition
 from personas_nb.store.database import Store
 
-SAYS_SO = "Designed offline by rules and retrieval, without a model."
+SAYS_SO = "Designed offline by rules and retrieval, without a model"
 
 _OPTIONS = (
     "Read a file in the workspace and write a report about it",
@@ -151,7 +152,7 @@ class Reading:
 
 def read(said: Sequence[str], request: DesignRequest, store: Store) -> Reading:
     """What these sentences ask for."""
-    text = ". ".join(part.strip().rstrip(".") for part in said if part.strip())
+    text = ". ".join(unwrapped(part).strip().rstrip(".") for part in said if part.strip())
     title, text = _titled(text)
     schedules = find_schedules(text, request.timezone)
     task = without(text, [schedule.span for schedule in schedules])
@@ -301,7 +302,7 @@ def _result(reading: Reading, request: DesignRequest) -> DesignResult:
         suggested_triggers=triggers_of(reading.schedules),
         suggested_connectors=connectors_of(reading.connectors, reading.services, request.connectors),
         full_prompt_markdown=markdown_of(prompt),
-        summary=f"{summary_of(found)} {SAYS_SO}".strip(),
+        summary=summary_of(found),
         design_highlights=_highlights(reading, found),
         suggested_notification_channels=channels_of(reading.channels),
         suggested_event_subscriptions=subscriptions_of(reading.schedules),
@@ -381,7 +382,7 @@ def _highlights(reading: Reading, found: Sequence[str]) -> tuple[DesignHighlight
     if "manual_review" in reading.messages:
         care.insert(0, "Asks you before it acts")
     groups = [
-        ("What it does", "▶", "#0072B2", [sentence_of(clause) for clause in found]),
+        ("What it does", "▶", "#0072B2", [sentence_of(clause).removesuffix(".") for clause in found]),
         ("What it keeps to", "✓", "#007A58", care),
         ("Good to know", "▲", "#946000", list(reading.notes)),
         ("How it was made", "○", "#6B7075", [SAYS_SO]),

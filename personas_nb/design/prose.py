@@ -55,6 +55,7 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _ROLE = re.compile(r"\s*(?:you are|you're|act as|be) (?:an?|the|my|our)\b", re.IGNORECASE)
+_WRAPPED_CHARS = 60  # a line this long was broken because it was long
 _CONDITION = re.compile(
     r"^(?:if|when|whenever|unless|once|as soon as|in case|before|after|for each|for every|where|while|until)\b",
     re.IGNORECASE,
@@ -69,6 +70,24 @@ def without(text: str, spans: Iterable[tuple[int, int]]) -> str:
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
     text = re.sub(r"(?:,\s*)+([.;,])", r"\1", text)
     return re.sub(r"^(?:[\s,;:.]+|and\b|then\b)+|[\s,;:]+$", "", text.strip(), flags=re.IGNORECASE)
+
+
+def unwrapped(text: str) -> str:
+    """The text with the line breaks taken out that only wrap a sentence; those of lists and paragraphs stay.
+
+    >>> unwrapped("read the invoices,\\nlist what is late\\n- then mail me")
+    'read the invoices, list what is late\\n- then mail me'
+    """
+    lines = text.splitlines()
+    joined = lines[:1]
+    for line in lines[1:]:
+        before = joined[-1].rstrip()
+        is_wrapped = before.endswith(",") or (len(before) >= _WRAPPED_CHARS and before[-1:] not in ".:;!?")
+        if is_wrapped and line.strip()[:1].islower():
+            joined[-1] = f"{before} {line.strip()}"
+        else:
+            joined.append(line)
+    return "\n".join(joined)
 
 
 def clauses(text: str) -> list[str]:

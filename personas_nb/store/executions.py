@@ -272,7 +272,8 @@ class RunEventTable:
         # One step for all: at each one the writer has to wait for the interpreter, which the loop keeps busy.
         written = db.execute(
             "insert into run_events (execution_id, seq, at, type, payload) "
-            "select e.id, r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3 "
+            "select e.id, json_extract(r.value, '$[0]'), json_extract(r.value, '$[1]'), "
+            "json_extract(r.value, '$[2]'), json_extract(r.value, '$[3]') "
             "from executions e, json_each(?) r where e.id = ? and e.claim_token = ? and e.status = 'running'",
             [json.dumps(rows), execution_id, token],
         ).rowcount
