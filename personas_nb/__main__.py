@@ -36,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _performed(words: list[str]) -> str:
     from personas_nb.studio import Studio
     from personas_nb.verbs.dispatch import perform
-    from personas_nb.verbs.parsing import WrongUsage, parse_argv
+    from personas_nb.verbs.parsing import parse_argv
     from personas_nb.verbs.surface import Shell, in_shell_words, printed
+    from personas_nb.verbs.usage import WrongUsage
 
     typed = parse_argv(words)
     for argument in typed.verb.options:
@@ -63,8 +64,8 @@ def _standard_input() -> str:
 def _failed(error: BaseException) -> int:
     from personas_nb.errors import PersonaError
     from personas_nb.verbs.failures import sentence_of, unexpected, was_interrupted
-    from personas_nb.verbs.parsing import WrongUsage
     from personas_nb.verbs.surface import in_shell_words
+    from personas_nb.verbs.usage import WrongUsage
 
     is_interrupt = was_interrupted(error)
     if isinstance(error, KeyboardInterrupt):

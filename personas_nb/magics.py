@@ -58,14 +58,15 @@ class PersonaMagics(Magics):
 
     def complete(self, context: Any) -> dict[str, Any]:
         """What may come next on a line that begins with our magic; never raises."""
-        found = _LINE.match(context.text_until_cursor)
+        line = context.text_until_cursor
+        found = _LINE.match(line) if "%persona" in line else None
         if found is None:
             return {"completions": []}
         from IPython.core.completer import SimpleCompletion
 
         from personas_nb.verbs.completion import complete
 
-        fragment, words = complete(context.text_until_cursor[found.end() :], lambda: self.kernel.existing())
+        fragment, words = complete(line[found.end() :], lambda: self.kernel.existing())
         return {
             "completions": [SimpleCompletion(text=word, type="persona") for word in words],
             "matched_fragment": fragment,
@@ -76,8 +77,9 @@ class PersonaMagics(Magics):
     def _perform(self, line: str, cell: str | None) -> Any:
         from personas_nb.verbs.dispatch import perform
         from personas_nb.verbs.filling import Filling
-        from personas_nb.verbs.parsing import WrongUsage, parse_line
+        from personas_nb.verbs.parsing import parse_line
         from personas_nb.verbs.surface import Notebook, presented
+        from personas_nb.verbs.usage import WrongUsage
 
         typed = parse_line(line, has_cell=cell is not None)
         if typed.reads_input:

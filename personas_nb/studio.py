@@ -122,7 +122,7 @@ class Studio:
         """The catalog of tools, and who has which."""
         from personas_nb.tools.catalog import Tools
 
-        return Tools(self.store)
+        return Tools(self.store, lambda ref: self.personas.get(ref))
 
     @cached_property
     def messages(self) -> Messages:

@@ -96,7 +96,7 @@ def test_files_are_offered_for_files(shell, tmp_path, monkeypatch):
     (tmp_path / "mail folder").mkdir()
     monkeypatch.chdir(tmp_path)
     assert completed(shell, "%persona run notes --file mails") == ["%persona run notes --file mails.txt"]
-    assert completed(shell, "%persona run notes --file mail ".rstrip())[0].endswith('"mail folder/"')
+    assert completed(shell, "%persona run notes --file mail")[0].endswith('"mail folder/"')
 
 
 def test_python_lines_are_left_alone(shell):
@@ -108,7 +108,7 @@ def test_completing_starts_no_worker_and_makes_no_home(shell):
     completed(shell, "%persona run ")
     kernel = shell.magics_manager.registry["PersonaMagics"].kernel
     assert "worker" not in kernel.studio.__dict__
-    assert not os.path.exists(os.environ["PERSONAS_HOME"])
+    assert not Path(os.environ["PERSONAS_HOME"]).exists()
 
 
 def test_a_home_that_is_broken_does_not_disturb_who_types(shell):

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from support.shell import TestingShell, shell_in
 from personas_nb import PersonaError, Studio
 from personas_nb.errors import Cancelled, ExecutionFailed, InvalidInput, NotFound, StoreReadOnly, TooLarge
 from personas_nb.verbs.failures import Unexpected
-from personas_nb.verbs.parsing import WrongUsage
+from personas_nb.verbs.usage import WrongUsage
 
 
 @pytest.fixture
@@ -42,6 +42,19 @@ def use_server(monkeypatch: pytest.MonkeyPatch, server: ModelServer) -> None:
     monkeypatch.setenv("PERSONAS_PROVIDER", "custom")
     monkeypatch.setenv("PERSONAS_BASE_URL", server.url + "/v1")
     monkeypatch.setenv("PERSONAS_MODEL", "scripted")
+
+
+def eventually(condition: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(condition())
+
+
+def interrupt_when(condition: Callable[[], object]) -> None:
+    """What the stop button of a notebook does, once the condition holds."""
+    if eventually(condition):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 # Values and displays
@@ -129,9 +142,9 @@ def test_raw_fills_nothing(shell, echo):
 
 
 def test_a_variable_in_the_line_is_never_an_option(shell, echo):
-    shell.run("name = 'echo --explain'")
-    with pytest.raises(NotFound):
-        shell.run("%persona run {name}")
+    shell.run("name = 'echo --help'")
+    with pytest.raises(NotFound, match="echo --help"):
+        shell.run("%persona show {name}")
 
 
 def test_a_frame_in_a_json_cell_is_csv_and_the_card_says_what_was_cut(shell, echo):
@@ -226,21 +239,28 @@ def test_a_group_of_errors_behind_one_is_still_one_sentence(shell, monkeypatch, 
 
 
 def test_an_interrupt_cancels_the_run_keeps_what_it_had_and_raises_in_short(shell, echo, studio, monkeypatch):
-    def interrupt_once_it_has_said_something() -> None:
-        while not (runs := studio.executions.list(status="running")) or not studio.executions.recorded(
-            runs[0].id
-        ):
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+    def has_said_something() -> bool:
+        runs = studio.executions.list(status="running")
+        return bool(runs and studio.executions.recorded(runs[0].id))
 
     with ModelServer([Turn.text("Beginning to work on it", chunk=4).hang_after(3)]) as server:
         use_server(monkeypatch, server)
-        threading.Thread(target=interrupt_once_it_has_said_something, daemon=True).start()
+        threading.Thread(target=lambda: interrupt_when(has_said_something), daemon=True).start()
         with pytest.raises(Cancelled):
             shell.run(f"%%persona run {echo} -o result\nhello")
     assert len(shell.tracebacks[0]) == 1
     assert shell.user_ns["result"].status == "cancelled"
     assert "cancelled" in shell.text
+
+
+def test_interrupting_a_design_leaves_its_session_as_it_was(shell, studio, monkeypatch):
+    with ModelServer([Turn.hang()]) as server:
+        use_server(monkeypatch, server)
+        threading.Thread(target=lambda: interrupt_when(lambda: server.requests), daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            shell.run('%persona design notes "Read my notes"')
+    assert shell.tracebacks == [["Interrupted."]]
+    assert eventually(lambda: studio.sessions.get().state == "idle")
 
 
 def test_stopping_to_wait_leaves_the_run_alone(shell, echo, studio, monkeypatch):
@@ -253,6 +273,12 @@ def test_stopping_to_wait_leaves_the_run_alone(shell, echo, studio, monkeypatch)
             shell.run("%persona runs wait latest")
         assert not studio.executions.get(handle.id).is_finished
         assert "is cancelled" in shell.run("%persona runs cancel latest").text
+
+
+def test_an_input_behind_the_name_is_told_where_it_belongs(shell, echo, studio):
+    with pytest.raises(WrongUsage, match="%%persona run echo"):
+        shell.run(f'%persona run {echo} "hello there"')
+    assert studio.executions.list() == []
 
 
 # Bad input

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from personas_nb import Studio
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.tool import ToolAssignment, ToolDefinition
 from personas_nb.errors import NotFound
@@ -117,3 +118,12 @@ def test_an_unknown_persona_is_said(tools: Tools) -> None:
     for change in (tools.assign, tools.unassign):
         with pytest.raises(NotFound, match="There is no persona of the id “nobody”"):
             change("nobody", "file_read")
+
+
+def test_a_studio_finds_the_persona_by_slug_or_name(home: Path) -> None:
+    with Studio(home) as studio:
+        studio.personas.create(name="Invoice watcher")
+        studio.tools.assign("invoice-watcher", "file_read")
+        assert [tool.name for tool in studio.tools.assigned("Invoice watcher")] == ["file_read"]
+        with pytest.raises(NotFound, match="Did you mean “invoice-watcher”"):
+            studio.tools.assign("invoice-wacher", "file_write")

@@ -150,7 +150,7 @@ def _schedule(trigger: SuggestedTrigger, timezone: str) -> Finding:
 def _polling(trigger: SuggestedTrigger) -> Finding:
     seconds = trigger.config.get("interval_seconds")
     if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds >= 1:
-        return f"polling every {seconds} s"
+        return f"polling {trigger.description or f'every {seconds} s'}"
     return FeasibilityIssue(
         subject="polling",
         problem=f"The polling interval must be a whole number of seconds, not {seconds!r}.",

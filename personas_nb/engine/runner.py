@@ -138,7 +138,7 @@ class Runner:
             {name: value for name, value in known.items() if len(value) >= SECRETS_MIN_LENGTH}
         )
         gateway = Gateway(
-            self.rooms.tools.assigned(persona.id),
+            self.rooms.tools.assigned(persona),
             workspace=workspace_of(self.worker.store.home, persona),
             settings=settings,
             redact=redactor.redact,

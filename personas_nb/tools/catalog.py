@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.tool import ToolAssignment, ToolDefinition
 from personas_nb.errors import NotFound, did_you_mean
@@ -14,11 +16,13 @@ Definitions = list[ToolDefinition]
 class Tools:
     """The catalog of tools, and their assignment to personas.
 
-    A persona is given as a Persona or by its id.
+    A persona is given as a Persona or by its id; with ``find_persona``, also by whatever that finds one by
+    (slug, name, a beginning of the id).
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, find_persona: Callable[[str], Persona] | None = None) -> None:
         self._store = store
+        self._find_persona = find_persona
         self._tools = store.table("tools", ToolDefinition)
         self._assignments = store.table("tool_assignments", ToolAssignment)
 
@@ -39,11 +43,7 @@ class Tools:
 
     def assigned(self, persona: Persona | str) -> Definitions:
         """The tools that the persona may call, by name."""
-        return self._tools.find(
-            "name in (select tool_name from tool_assignments where persona_id = ?)",
-            [_id_of(persona)],
-            order_by="name",
-        )
+        return self._assigned(self._id_of(persona))
 
     def assign(self, persona: Persona | str, *names: str) -> Definitions:
         """Let the persona call these tools too; all that it may call now.
@@ -51,14 +51,14 @@ class Tools:
         One that is assigned already stays as it is. Raises NotFound for an unknown tool or persona; then none
         was assigned.
         """
-        persona_id = _id_of(persona)
+        persona_id = self._id_of(persona)
         with self._store.write():
             self._check_persona(persona_id)
             for name in names:
                 tool = self.get(name)
                 if not self._assignments.count("persona_id = ? and tool_name = ?", [persona_id, tool.name]):
                     self._assignments.insert(ToolAssignment(persona_id=persona_id, tool_name=tool.name))
-            return self.assigned(persona_id)
+            return self._assigned(persona_id)
 
     def unassign(self, persona: Persona | str, *names: str) -> Definitions:
         """Take these tools from the persona; all that it may still call.
@@ -66,13 +66,20 @@ class Tools:
         One that is not assigned changes nothing. Raises NotFound for an unknown tool or persona; then none was
         taken.
         """
-        persona_id = _id_of(persona)
+        persona_id = self._id_of(persona)
         with self._store.write():
             self._check_persona(persona_id)
             for name in names:
                 tool = self.get(name)
                 self._assignments.delete("persona_id = ? and tool_name = ?", [persona_id, tool.name])
-            return self.assigned(persona_id)
+            return self._assigned(persona_id)
+
+    def _assigned(self, persona_id: str) -> Definitions:
+        return self._tools.find(
+            "name in (select tool_name from tool_assignments where persona_id = ?)",
+            [persona_id],
+            order_by="name",
+        )
 
     def _check_persona(self, persona_id: str) -> None:
         if not self._store.table("personas", Persona).count("id = ?", [persona_id]):
@@ -81,6 +88,7 @@ class Tools:
                 hint="See `%persona list` for those there are.",
             )
 
-
-def _id_of(persona: Persona | str) -> str:
-    return persona if isinstance(persona, str) else persona.id
+    def _id_of(self, persona: Persona | str) -> str:
+        if isinstance(persona, Persona):
+            return persona.id
+        return self._find_persona(persona).id if self._find_persona else persona

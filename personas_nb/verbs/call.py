@@ -69,8 +69,13 @@ class Call:
 
     @property
     def tz(self) -> str:
-        """The zone in which times are shown."""
-        return self.studio.settings.zone()
+        """The zone in which times are shown; UTC where the machine's cannot be told."""
+        from personas_nb.errors import SettingsError
+
+        try:
+            return self.studio.settings.zone()
+        except SettingsError:
+            return "UTC"
 
     def text(self, key: str, what: str) -> str:
         """The cell as free text, else the argument; raises ``InvalidInput`` where both are empty."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from personas_nb.verbs.call import Call, Desk, Surface, handler_of
 from personas_nb.verbs.filling import Filling
-from personas_nb.verbs.parsing import Typed, WrongUsage
+from personas_nb.verbs.parsing import Typed
+from personas_nb.verbs.usage import WrongUsage
 
 if TYPE_CHECKING:
     from personas_nb.studio import Studio

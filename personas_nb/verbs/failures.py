@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from personas_nb.errors import ExecutionError, PersonaError
+from personas_nb.errors import PersonaError
 
 LOG_NAME = "errors.log"
 LOG_LIMIT_BYTES = 5 * 2**20
@@ -48,9 +48,7 @@ def was_interrupted(error: BaseException) -> bool:
 
 
 def sentence_of(error: PersonaError) -> str:
-    """The error as it is shown; a run's own text is cleaned of what could take over a terminal."""
-    if not isinstance(error, ExecutionError):
-        return str(error)
+    """The error as it is shown, without what could take over a terminal: it may quote a model or a file."""
     from personas_nb.views.marks import clean
 
     return clean(str(error))

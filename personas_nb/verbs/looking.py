@@ -7,8 +7,8 @@ from typing import Any
 from personas_nb.errors import did_you_mean
 from personas_nb.verbs import table
 from personas_nb.verbs.call import Call
-from personas_nb.verbs.parsing import WrongUsage
 from personas_nb.verbs.table import Argument, Verb
+from personas_nb.verbs.usage import WrongUsage
 from personas_nb.views.view import View
 
 

@@ -9,28 +9,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from personas_nb.errors import InvalidInput, did_you_mean
+from personas_nb.errors import did_you_mean
 from personas_nb.verbs import table
 from personas_nb.verbs.table import Argument, Verb
-
-QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "'": "'"}
-TEXT_QUOTES = {mark: QUOTES[mark] for mark in '"“„'}
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000}
-_FIELD = re.compile(r"\s*([A-Za-z_][\w.]*)=")
-_NEXT_FIELD = re.compile(r"\s+[A-Za-z_][\w.]*=")
-_CLEARED = ("none", "null", "default")
+from personas_nb.verbs.usage import WrongUsage
+from personas_nb.verbs.values import absent, converted, fields_of
+from personas_nb.verbs.words import TEXT_QUOTES, Word, is_dashed, word_at, words_of
 
 Raw = str | list[str] | bool
-
-
-class WrongUsage(InvalidInput):
-    """What was typed is no verb, or lacks something, or has too much."""
-
-    code = "WRONG_USAGE"
 
 
 @dataclass(frozen=True)
@@ -58,22 +48,14 @@ class Typed:
                         f"`{self.verb.words}` needs {argument.unit or argument.name.upper()}.",
                         hint=f"Type `%persona {self.verb.usage}`.",
                     )
-                found[argument.key] = _absent(argument)
+                found[argument.key] = absent(argument)
             elif argument.kind == "fields":
                 found[argument.key] = fields_of(given, fill)  # type: ignore[arg-type]  # a flag has no such kind
             elif isinstance(given, list):
-                found[argument.key] = [_converted(argument, fill(word)) for word in given]
+                found[argument.key] = [converted(argument, fill(word)) for word in given]
             else:
-                found[argument.key] = given if isinstance(given, bool) else _converted(argument, fill(given))
+                found[argument.key] = given if isinstance(given, bool) else converted(argument, fill(given))
         return found
-
-
-class Word(NamedTuple):
-    """A word of a line: what it says, where it ends, whether it was quoted."""
-
-    text: str
-    end: int
-    quoted: bool = False
 
 
 # ── lines ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -87,7 +69,7 @@ def parse_line(line: str, *, has_cell: bool = False) -> Typed:
     ("use my boss's mail", '1a2b')
     """
     words = []
-    for word in _words(line):
+    for word in words_of(line):
         if word.quoted or word.text.startswith("-"):
             break
         words.append(word)
@@ -142,7 +124,7 @@ class _Reader:
 
     def read_words(self, text: str) -> None:
         """A line in which every word is an option or an argument."""
-        self._take(list(_words(text)))
+        self._take(list(words_of(text)))
 
     def read_argv(self, argv: Sequence[str]) -> None:
         """Words that a shell has parted."""
@@ -154,11 +136,11 @@ class _Reader:
         """A line that ends in free text: options, the arguments before it, the text, options."""
         before = 0 if self.verb.words == "design" else len(self.verb.positionals) - 1
         start = 0
-        while (word := _word(text, start)) is not None:
+        while (word := word_at(text, start)) is not None:
             if word.text == "--" and not word.quoted:
                 self.raw[self.verb.free_text] = text[word.end :].strip()
                 return
-            if _is_dashed(word):
+            if is_dashed(word):
                 start = self._option(text, word)
             elif len(self.loose) < before:
                 self.loose.append(word)
@@ -178,7 +160,7 @@ class _Reader:
             if name:
                 self.raw["name"] = name
             return ""
-        word = _word(text, 0)
+        word = word_at(text, 0)
         rest = text[word.end :].strip() if word is not None else ""
         if word is not None and rest[:1] in TEXT_QUOTES and rest[:1] and self._quoted(rest) is not None:
             self.raw["name"] = word.text
@@ -226,7 +208,7 @@ class _Reader:
         return not probe.loose
 
     def _take_options(self, text: str) -> None:
-        self._take(list(_words(text)))
+        self._take(list(words_of(text)))
 
     def _option(self, text: str, word: Word) -> int:
         """Read the option at ``word``; where the text goes on after it and its value."""
@@ -238,7 +220,7 @@ class _Reader:
         if value:
             self._keep(argument, [Word(value, 0)])
             return word.end
-        following = _word(text, word.end)
+        following = word_at(text, word.end)
         if following is None:
             raise self._no_value(argument)
         self._keep(argument, [following])
@@ -254,7 +236,7 @@ class _Reader:
                 return
             if word.text == "-" and not word.quoted:
                 self.reads_input = True
-            elif not _is_dashed(word):
+            elif not is_dashed(word):
                 self.loose.append(word)
             else:
                 name, equals, value = word.text.partition("=")
@@ -262,7 +244,7 @@ class _Reader:
                 values = [Word(value, 0)] if equals else []
                 while argument.kind != "flag" and position < len(words) and not equals:
                     following = words[position]
-                    if _is_dashed(following) or (values and (not argument.many or following.text == "-")):
+                    if is_dashed(following) or (values and (not argument.many or following.text == "-")):
                         break
                     values.append(following)
                     position += 1
@@ -353,43 +335,6 @@ class _Reader:
         return f"Type `%persona {self.verb.usage}`."
 
 
-def _is_dashed(word: Word) -> bool:
-    return not word.quoted and re.match(r"--?[A-Za-z]", word.text) is not None
-
-
-def _words(text: str) -> Iterator[Word]:
-    position = 0
-    while (word := _word(text, position)) is not None:
-        yield word
-        position = word.end
-
-
-def _word(text: str, start: int) -> Word | None:
-    """The next word: to the next space, or what stands in quotes; an apostrophe inside a word is a letter."""
-    while start < len(text) and text[start].isspace():
-        start += 1
-    if start == len(text):
-        return None
-    if (quoted := _in_quotes(text, start)) is not None:
-        return quoted
-    value = re.compile(r"--[A-Za-z][\w-]*=").match(text, start)
-    if value and (quoted := _in_quotes(text, value.end())) is not None:
-        return Word(value[0] + quoted.text, quoted.end)
-    end = start
-    while end < len(text) and not text[end].isspace():
-        end += 1
-    return Word(text[start:end], end)
-
-
-def _in_quotes(text: str, start: int) -> Word | None:
-    close = QUOTES.get(text[start : start + 1])
-    end = start
-    while close and (end := text.find(close, end + 1)) > 0:
-        if end + 1 == len(text) or text[end + 1].isspace():
-            return Word(text[start + 1 : end], end + 1, quoted=True)
-    return None
-
-
 # ── words of a shell ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -411,122 +356,3 @@ def parse_argv(argv: Sequence[str]) -> Typed:
     reader = _Reader(verb)
     reader.read_argv(rest)
     return reader.typed()
-
-
-# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _absent(argument: Argument) -> Any:
-    if argument.kind == "flag":
-        return False
-    return [] if argument.many else argument.default
-
-
-def _converted(argument: Argument, text: str) -> Any:
-    if argument.choices and text not in argument.choices:
-        known = f"There are {', '.join(argument.choices)}."
-        raise WrongUsage(
-            f"{argument.name} cannot be “{text}”.", hint=did_you_mean(text, argument.choices, otherwise=known)
-        )
-    if argument.kind == "duration":
-        return duration_ms(text, argument.name)
-    if argument.kind not in ("integer", "money"):
-        return text
-    plain = text.strip().lstrip("$").replace("_", "")
-    whole = argument.kind == "integer"
-    if re.fullmatch(
-        r"[0-9]{1,9}" if whole else r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+", plain, re.ASCII
-    ) is None or (whole and int(plain) == 0):
-        kind, example = ("a whole number of at least 1", "10") if whole else ("a number of dollars", "0.50")
-        raise WrongUsage(
-            f"{argument.name} must be {kind}, not “{text[:40]}”.", hint=f"Such as {argument.name} {example}."
-        )
-    return int(plain) if whole else float(plain)
-
-
-def duration_ms(text: str, what: str = "A duration") -> int:
-    """Milliseconds of ``90s``, ``5m``, ``2h``, ``250ms``; a plain number is seconds.
-
-    >>> duration_ms("90s"), duration_ms("5m"), duration_ms("1.5h"), duration_ms("30")
-    (90000, 300000, 5400000, 30000)
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|m|h|)", text.strip().lower(), re.ASCII)
-    milliseconds = round(float(found[1]) * _UNITS_MS[found[2] or "s"]) if found and len(text) < 20 else 0
-    if milliseconds <= 0:
-        raise WrongUsage(f"{what} cannot be “{text[:40]}”.", hint="Write 90s, 5m or 2h.")
-    return milliseconds
-
-
-def fields_of(given: str | list[str], fill: Callable[[str], str] = str) -> dict[str, Any]:
-    """``field=value …`` as a mapping: JSON where a value parses, else text; None, null and default are None.
-
-    A value ends where the next ``field=`` begins; quotes and brackets keep that together.
-
-    >>> fields_of('max_turns=5 description=Reads my mail identity="a=b"')
-    {'max_turns': 5, 'description': 'Reads my mail', 'identity': 'a=b'}
-    """
-    pairs = _field_texts(given.strip()) if isinstance(given, str) else map(_field_word, given)
-    found: dict[str, Any] = {}
-    for name, text in pairs:
-        if name in found:
-            raise WrongUsage(f"“{name}” is given twice.", hint="Name each field once.")
-        found[name] = _field_value(name, fill(text))
-    return found
-
-
-def _field_texts(text: str) -> Iterator[tuple[str, str]]:
-    position = 0
-    while position < len(text):
-        head = _FIELD.match(text, position)
-        if head is None:
-            raise _no_field(text[position:].strip())
-        start = head.end()
-        end = _value_end(text, start)
-        yield head[1], text[start:end].strip()
-        position = end
-
-
-def _field_word(word: str) -> tuple[str, str]:
-    head = _FIELD.match(word)
-    if head is None:
-        raise _no_field(word)
-    return head[1], word[head.end() :]
-
-
-def _no_field(text: str) -> WrongUsage:
-    return WrongUsage(
-        f"“{text[:40]}” is no field=value.", hint="Such as max_turns=10; put a text with = in quotes."
-    )
-
-
-def _value_end(text: str, start: int) -> int:
-    """Where the value that begins here ends."""
-    if (quoted := _in_quotes(text, start)) is not None:
-        return quoted.end
-    if text[start : start + 1] in ("{", "["):
-        import json
-
-        try:
-            _, end = json.JSONDecoder().raw_decode(text, start)
-        except (ValueError, RecursionError):
-            end = 0
-        if end and (end == len(text) or text[end].isspace()):
-            return end
-    following = _NEXT_FIELD.search(text, start)
-    return following.start() if following else len(text)
-
-
-def _field_value(name: str, text: str) -> Any:
-    import json
-
-    if text.lower() in _CLEARED:
-        return None
-    if name == "timeout_ms" and re.fullmatch(r"[0-9.]+(ms|s|m|min|h)", text):
-        return duration_ms(text, name)
-    try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        value = text
-    if isinstance(value, str) and (quoted := _in_quotes(value, 0)) is not None and quoted.end == len(value):
-        return quoted.text
-    return value

@@ -38,7 +38,8 @@ _SETTINGS = """\
 They are looked up in this order: the environment variable, the section of `personas.toml` in the home that
 `PERSONAS_ENV` names (`[development]`, `[staging]`, `[production]`), its section `[default]`, the default below.
 
-`PERSONAS_HOME` is the folder that holds everything, `PERSONAS_ENV` the environment.
+`PERSONAS_HOME` is the folder that holds everything, `PERSONAS_ENV` the environment. `PERSONAS_KEYRING=off` and
+`PERSONAS_KEY_FILE` (a path) keep the key of the vault in a file instead of the system's keyring.
 """
 
 

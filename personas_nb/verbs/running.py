@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from personas_nb.errors import Cancelled, ExecutionError, ExecutionFailed, PersonaError
 from personas_nb.verbs.call import Call, noted
-from personas_nb.verbs.parsing import WrongUsage
+from personas_nb.verbs.usage import WrongUsage
 from personas_nb.views.view import View
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(call: Call) -> Any:
             "A run in the background ends with this process.",
             hint="Leave --background out, or run it in a notebook.",
         )
-    persona = call.studio.personas.get(call["name"])
+    persona = _persona(call)
     given = call.input()
     model = _resolved(call, persona)
     if call["explain"]:
@@ -59,14 +59,7 @@ def run(call: Call) -> Any:
             call.surface.keep(variable, handle)
         return _in_background(persona, handle)
     notes = (*call.filling.notes, *(model.notes if model else ()))
-    try:
-        execution = _followed(call, handle, _stream(persona.name, model), notes)
-    except Cancelled as error:
-        if variable:
-            call.surface.keep(variable, error.execution)
-        raise
-    if variable:
-        call.surface.keep(variable, execution)
+    execution = _followed(call, handle, _stream(persona.name, model), notes)
     return _result(call, execution, quiet=call["quiet"])
 
 
@@ -141,6 +134,8 @@ def _followed(
     started = time.monotonic()
 
     def end(execution: Execution) -> None:
+        if variable := call.arguments.get("output"):
+            call.surface.keep(variable, execution)  # before anything can be raised
         if watch is not None:
             rows = _rows_of(call, execution)
             new = tuple(note for note in notes if note not in execution.warnings)
@@ -221,6 +216,24 @@ def _error_of(execution: Execution) -> ExecutionError:
 
 
 # ── without running ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _persona(call: Call) -> Persona:
+    """The persona that is named; where an input was typed behind its name, says where that belongs."""
+    from personas_nb.errors import NotFound
+
+    name = call["name"]
+    try:
+        return call.studio.personas.get(name)
+    except NotFound:
+        first, _, rest = name.partition(" ")
+        slugs = {persona.slug for persona in call.studio.personas.list()}
+        if not rest or first not in slugs:
+            raise
+    hint = f"Write it into the cell below `%%persona run {first}`."
+    if not call.surface.is_kernel:
+        hint = f"Pipe it: `echo … | personas run {first} -`."
+    raise WrongUsage("The input does not belong on the line.", hint=hint)
 
 
 def _resolved(call: Call, persona: Persona) -> ResolvedModel | None:

@@ -21,7 +21,7 @@ from personas_nb.views.triggers import fires_words, trigger_words
 from personas_nb.views.view import View
 
 RETRIEVED = (
-    "No model was asked: tools, connectors and templates were found by their words, and the schedule was read "
+    "No model was asked: tools and connectors were found by their words, and the schedule was read "
     "by a grammar. Read it closely before you apply it."
 )
 

@@ -25,7 +25,6 @@ FIRST_STEPS: tuple[Step, ...] = (
         '%persona design "Every weekday at 9 read notes.txt and post a summary"',
         "describe one, and see it designed",
     ),
-    ("%persona templates", "or begin with a finished one"),
     ("%persona help", "every verb"),
 )
 

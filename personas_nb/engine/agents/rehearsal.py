@@ -152,8 +152,9 @@ class Rehearsal:
             return written[0] if written else "rehearsal.md"
         if not self.files:
             return _first(_PATH, _URL.sub("", self.input), ".")
-        mentioned = [path for path in self.files if path.removeprefix("inputs/") in self.instructions]
-        return mentioned[0] if mentioned else self.files[0] if len(self.files) == 1 else "inputs"
+        known = f"{self.input}\n{self.instructions}"
+        mentioned = [path for path in self.files if path.removeprefix("inputs/") in known]
+        return (mentioned or self.files)[0]
 
     def _findings(self, results: dict[str, str]) -> str:
         lines = [f"- {name}: {_digest(text)}" for name, text in results.items()]
