@@ -183,7 +183,7 @@ def test_a_huge_output_is_stored_up_to_its_limit_and_whole_in_the_log(bench: Ben
 HELLO = '{"user_message": {"title": "Hi", "content": "Grüße"}}'
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7, 11, 16, 29, 64])
+@pytest.mark.parametrize("chunk", [1, 3, 7, 16, 29])
 def test_a_message_cut_anywhere_is_taken_out_of_the_text_once(bench: Bench, chunk: int):
     run = bench.run([Turn.text(f"Before.\n{HELLO}\nAfter.", chunk=chunk)])
     assert messages(bench) == ["Hi"]
@@ -313,8 +313,7 @@ def test_a_limit_ends_the_run_with_its_name(
     run = bench.run(looping, *TOOLS, settings=settings)
     assert (run.status, run.error_kind) == ("failed", kind)
     assert len(bench.server.requests) == (requests or len(bench.server.requests)) <= 10
-    assert run.input_tokens >= 50_000
-    assert run.tool_steps[0].tool == "file_read"
+    assert run.input_tokens >= 50_000  # what it used until then is counted
 
 
 def test_a_budget_of_nothing_asks_no_model(bench: Bench):

@@ -241,7 +241,7 @@ def test_a_group_of_errors_behind_one_is_still_one_sentence(shell, monkeypatch, 
 def test_an_interrupt_cancels_the_run_keeps_what_it_had_and_raises_in_short(shell, echo, studio, monkeypatch):
     def has_said_something() -> bool:
         runs = studio.executions.list(status="running")
-        return bool(runs and studio.executions.recorded(runs[0].id))
+        return bool(shell.displays and runs and studio.executions.recorded(runs[0].id))
 
     with ModelServer([Turn.text("Beginning to work on it", chunk=4).hang_after(3)]) as server:
         use_server(monkeypatch, server)
@@ -267,8 +267,7 @@ def test_stopping_to_wait_leaves_the_run_alone(shell, echo, studio, monkeypatch)
     with ModelServer([Turn.text("Slowly", chunk=2).hang_after(1)]) as server:
         use_server(monkeypatch, server)
         handle = shell.run(f"%persona run {echo} --background").value
-        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+        threading.Thread(target=lambda: interrupt_when(lambda: shell.displays), daemon=True).start()
         with pytest.raises(PersonaError, match="goes on"):
             shell.run("%persona runs wait latest")
         assert not studio.executions.get(handle.id).is_finished

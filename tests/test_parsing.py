@@ -69,6 +69,12 @@ def test_any_line_is_understood_or_refused_in_words(text):
         assert refusal is None or (refusal.message and refusal.hint)
 
 
+def test_a_long_text_full_of_dashes_and_quotes_is_read_at_once():
+    text = 'say -a "b" --c ' * 20_000
+    assert parse_line(f"refine {text}").raw["text"] == text.strip()
+    assert parse_line(f'refine "{text}" --raw').raw == {"text": text.strip(), "raw": True}
+
+
 def test_an_apostrophe_is_a_letter():
     assert parse_line("refine use my boss's mail").raw["text"] == "use my boss's mail"
 
@@ -145,6 +151,7 @@ def test_a_name_may_stand_before_the_second_word():
     [
         ("desing x", "“design”"),
         ("runs shw 1a2b", "“show”"),
+        ("approve latest", "“reviews approve”"),
         ("run x --max-turn 3", "“--max-turns”"),
         ("rollback mail-boy", "rollback NAME VERSION"),
         ("run mail-boy --provider anthropc", "“anthropic”"),

@@ -101,8 +101,8 @@ def _verb_of(words: Sequence[Word]) -> tuple[Verb, int, int]:
 
 
 def _no_verb(word: str) -> WrongUsage:
-    known = [*table.nouns(), *(sub for noun in table.nouns() for sub in table.subs(noun))]
-    hint = did_you_mean(word, known)
+    full = [verb.words for verb in table.VERBS if verb.sub == word]
+    hint = f"Did you mean “{full[0]}”?" if full else did_you_mean(word, table.nouns())
     return WrongUsage(f"There is no verb “{word}”.", hint=f"{hint} `%persona help` shows all.".strip())
 
 
@@ -183,9 +183,8 @@ class _Reader:
                 raise WrongUsage(f"What follows {stray[1]} cannot be read.", hint=self._how())
             return text
         for place in re.finditer(r"(?:^|(?<=\s))--?[A-Za-z]", text):
-            options = text[place.start() :]
-            if self._are_options(options):
-                self._take_options(options)
+            if self._are_options(text, place.start()):
+                self._take_options(text[place.start() :])
                 return text[: place.start()].strip()
         return text
 
@@ -194,15 +193,19 @@ class _Reader:
         close = TEXT_QUOTES[text[0]]
         end = len(text)
         while (end := text.rfind(close, 1, end)) > 0:
-            rest = text[end + 1 :]
-            if not rest.strip() or (rest[0].isspace() and self._are_options(rest)):
-                return text[1:end].strip(), rest
+            after = word_at(text, end + 1)
+            if after is None or (text[end + 1].isspace() and self._are_options(text, end + 1)):
+                return text[1:end].strip(), text[end + 1 :]
         return None
 
-    def _are_options(self, text: str) -> bool:
+    def _are_options(self, text: str, start: int) -> bool:
+        """Whether all that begins here is options; the first word alone says no for most of a long text."""
+        first = word_at(text, start)
+        if first is None or first.quoted or self.verb.option(first.text.partition("=")[0]) is None:
+            return False
         probe = _Reader(self.verb)
         try:
-            probe._take_options(text)
+            probe._take_options(text[start:])
         except WrongUsage:
             return False
         return not probe.loose

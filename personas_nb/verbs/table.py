@@ -143,8 +143,8 @@ _LIMITS = (
     Argument("--timeout", "How long it may take: 90s, 5m, 2h; a plain number is seconds.", "duration", unit="90s|5m"),
 )  # fmt: skip
 _RUN_OPTIONS = (
-    Argument("--output", "Keep the Execution in this variable, also when the run fails.", unit="VAR", short="-o",
-             terminal=False),
+    Argument("--output", "Keep the Execution in this variable, also when the run fails; in the background, its handle.",
+             unit="VAR", short="-o", terminal=False),
     PROVIDER,
     *_LIMITS,
     Argument("--file", "Copy these files into the persona's inputs/ folder.", completer="files", unit="PATH",
