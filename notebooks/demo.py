@@ -39,7 +39,9 @@ def execute() -> str | None:
             notebook,
             timeout=300,
             resources={"metadata": {"path": str(FOLDER)}},
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its transport is loopback, and no concern here
+            extra_arguments=[
+                "--IPKernelApp.log_level=ERROR"
+            ],  # its transport is loopback, and no concern here
         ).execute()
     except CellExecutionError as problem:
         error = f"{problem.ename}: {problem.evalue}"

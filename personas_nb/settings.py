@@ -126,7 +126,8 @@ class Settings(BaseModel):
     http_timeout_ms: Count = Field(30_000, description="Milliseconds that one http_request may take.")
     http_limit_bytes: Count = Field(5 * MIB, description="Bytes of one answer that http_request takes.")
     http_allowed_hosts: tuple[str, ...] = Field(
-        (), description="Hosts (or host:port) that http_request may reach though their address is private or loopback."
+        (),
+        description="Hosts (or host:port) that http_request may reach though their address is private or loopback.",
     )
 
     approval_expiry_days: Count = Field(7, description="Days until an undecided approval expires.")
@@ -162,7 +163,10 @@ class Settings(BaseModel):
     def _are_hosts(cls, value: object) -> object:
         if not isinstance(value, list | tuple):
             raise ValueError("no list")
-        if not all(isinstance(host, str) and re.fullmatch(r"[\w.-]+(:\d{1,5})?|[0-9a-fA-F:]+", host) for host in value):
+        if not all(
+            isinstance(host, str) and re.fullmatch(r"[\w.-]+(:\d{1,5})?|[0-9a-fA-F:]+", host)
+            for host in value
+        ):
             raise ValueError("no host")
         return tuple(host.lower() for host in value)
 

@@ -152,7 +152,8 @@ class Studio:
         from personas_nb.engine.runner import Rooms
 
         rooms = Rooms(self.settings, self.personas, self.memories, self.tools, self.credentials)
-        return self.worker.service("dispatcher", lambda: Dispatcher(self.worker, rooms))
+        dispatcher = self.worker.service("dispatcher", lambda: Dispatcher(self.worker, rooms))
+        return dispatcher.using(rooms)
 
     @cached_property
     def designers(self) -> Designers:

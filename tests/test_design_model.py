@@ -184,7 +184,9 @@ def test_a_question_is_answered_and_then_designed(rooms: Any, api: Api):
 
 
 def test_a_change_of_one_field_touches_no_other(rooms: Any, api: Api):
-    with ModelServer([plan(), change(structured_prompt={"errorHandling": "Stop and tell the user."})]) as server:
+    with ModelServer(
+        [plan(), change(structured_prompt={"errorHandling": "Stop and tell the user."})]
+    ) as server:
         session = rooms(api, server).sessions.open(INBOX)
         before = session.result
         after = session.refine("Stop when something is missing").result

@@ -36,9 +36,9 @@ def test_a_status_has_its_glyph_word_and_colour(status: str, glyph: str, colour:
     assert (sign.glyph, sign.colour) == (glyph, colour)
     assert sign.word.isprintable()
     assert sign.word
-    assert glyph in marks.mark_html(status)
-    assert colour in marks.mark_html(status)
-    assert sign.word in marks.mark_html(status)
+    assert glyph in marks.cell_html(sign)
+    assert colour in marks.cell_html(sign)
+    assert sign.word in marks.cell_html(sign)
     assert marks.mark_text(status) == f"{glyph} {sign.word}"
 
 

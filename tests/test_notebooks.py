@@ -42,7 +42,9 @@ def scripted(request: Request, _n: int) -> Turn:
             trigger = {"trigger_type": "schedule", "config": {"cron": "30 8 * * 1-5"}}
             return Turn.output({"suggested_triggers": [trigger]}, usage=usage)
         return Turn.output(PLAN, usage=usage)
-    if any("tool" in str(message.get("role")) or "tool_result" in str(message) for message in request.messages):
+    if any(
+        "tool" in str(message.get("role")) or "tool_result" in str(message) for message in request.messages
+    ):
         return Turn.text(ANSWER, chunk=9, usage=usage)
     return Turn.tools(
         ("file_read", {"path": "inputs/invoices.csv"}),
@@ -61,7 +63,9 @@ def test_a_tutorial_runs_twice_on_one_store(name: str, tmp_path: Path, offline: 
     first = execute(name, tmp_path)
     second = execute(name, tmp_path)
     for notebook in (first, second):
-        errors = [out for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "error"]
+        errors = [
+            out for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "error"
+        ]
         assert errors == []
 
 
@@ -89,7 +93,9 @@ def test_the_outputs_of_the_quickstart_are_small_and_free_of_widgets(tmp_path: P
     assert "widget-view" not in written
 
 
-@pytest.mark.parametrize(("provider", "model"), [("anthropic", "claude-sonnet-5-5"), ("custom", "gpt-5-mini")])
+@pytest.mark.parametrize(
+    ("provider", "model"), [("anthropic", "claude-sonnet-5-5"), ("custom", "gpt-5-mini")]
+)
 def test_the_quickstart_runs_unchanged_with_a_model(
     provider: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

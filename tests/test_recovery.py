@@ -23,7 +23,7 @@ RUN = """
     from personas_nb import Studio
     studio = Studio(sys.argv[1])
     handles = [studio.start("watcher") for _ in range(2)]
-    while not any(e.type == "text" and "and" in e.text for _s, _a, e in studio.executions.recorded(handles[0].id)):
+    while not any(e.type == "text" and "write" in e.text for _s, _a, e in studio.executions.recorded(handles[0].id)):
         time.sleep(0.02)
     print(*(handle.id for handle in handles), flush=True)
     input()

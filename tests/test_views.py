@@ -153,7 +153,6 @@ def all_views(text: str, *, rehearsal: bool = False) -> dict[str, View]:
         "session_list": design.session_list([session]),
         "feasibility_card": design.feasibility_card(feasibility, name=text),
         "flow": design.flow_markdown(flow),
-        "trigger_list": triggers.trigger_list([trigger], names=names),
         "notice": notices.notice(text, text),
         "error_notice": notices.error_notice(NotFound(text, hint=text)),
         "health": notices.health([{"name": text, "status": text, "latency_ms": 1.0, "detail": text}]),

@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.runner import Rooms, Runner
@@ -35,6 +36,11 @@ class Dispatcher:
         worker.every(LOOK_SECONDS, self._look)
         worker.every(RECOVER_SECONDS, self._recover)
         worker.at_stop(self._close)
+
+    def using(self, rooms: Rooms) -> Self:
+        """This dispatcher with the rooms (and settings) of the studio that was opened last."""
+        self.runner.rooms, self._slots = rooms, rooms.settings.max_parallel_executions
+        return self
 
     def started(self, execution_id: str) -> Future[None]:
         """Say that a run was queued; the future is done when the run has ended."""

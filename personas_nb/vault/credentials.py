@@ -79,7 +79,7 @@ class Credentials:
             names = [known.name for known in self.list()]
             raise NotFound(
                 f"There is no credential “{ref}”.",
-                hint=did_you_mean(ref, names, otherwise="`%persona credentials` lists them."),
+                hint=did_you_mean(ref, names, otherwise="Look it up with studio.credentials.list()."),
             )
         return row
 

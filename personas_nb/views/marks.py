@@ -115,11 +115,6 @@ def mark_text(status: str) -> str:
     return cell_text(mark(status))
 
 
-def mark_html(status: str) -> str:
-    """A status as HTML: a coloured glyph and its word."""
-    return cell_html(mark(status))
-
-
 def badge_html(sign: Mark) -> str:
     """A mark with an outline, for the head of a card."""
     outline = (

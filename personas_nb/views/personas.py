@@ -224,7 +224,6 @@ def tool_list(
     ]
     steps: list[Step] = [
         ("%persona tools assign NAME TOOL", "let a persona use one"),
-        ("%persona tools add FUNCTION", "make a function of this notebook a tool"),
     ]
     headers = ["tool", "category", "effect", "needs", "what it does", "assigned to"]
     return listing("Tools", headers, rows, steps=steps, value=list(tools))

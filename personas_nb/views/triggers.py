@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from personas_nb.entities.trigger import Trigger
 from personas_nb.views import marks
-from personas_nb.views.marks import Cell, Code, Short, one_line, short_id
-from personas_nb.views.page import Step, listing
-from personas_nb.views.view import View
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
@@ -29,39 +25,6 @@ def trigger_words(trigger_type: str, config: Mapping[str, Any]) -> str:
     if trigger_type == "webhook":
         return "when a signed request arrives"
     return "when you run it"
-
-
-def trigger_list(
-    triggers: Sequence[Trigger],
-    *,
-    names: Mapping[str, str] | None = None,
-    tz: str = "UTC",
-    is_running: bool = True,
-) -> View:
-    """Triggers as a table: whose, when, the next time; ``names`` are the personas' by id."""
-    rows: list[list[Cell]] = [
-        [
-            Code(short_id(trigger.id)),
-            one_line((names or {}).get(trigger.persona_id, short_id(trigger.persona_id)), 40),
-            marks.mark("on" if trigger.enabled else "off"),
-            one_line(trigger_words(trigger.trigger_type, trigger.config), 90),
-            Code(str(trigger.config.get("cron", ""))),
-            Short(marks.moment(trigger.last_triggered_at, tz)),
-            Short(marks.moment(trigger.next_trigger_at, tz) if trigger.enabled else "–"),
-        ]
-        for trigger in triggers
-    ]
-    steps: list[Step] = [('%persona triggers add NAME schedule cron="0 9 * * 1-5"', "start it by itself")]
-    if rows and not is_running:
-        steps = [("%persona triggers start", "nothing fires until the loop runs")]
-    return listing(
-        "Triggers",
-        ["id", "persona", "", "fires", "cron", f"last ({tz})", f"next ({tz})"],
-        rows,
-        empty="No persona starts by itself yet.",
-        steps=steps if not rows or not is_running else (),
-        value=list(triggers),
-    )  # fmt: skip
 
 
 def fires_words(fires: Sequence[datetime], tz: str) -> str:

@@ -154,7 +154,8 @@ class Rehearsal:
             return _first(_PATH, _URL.sub("", self.input), ".")
         known = f"{self.input}\n{self.instructions}"
         mentioned = [path for path in self.files if path.removeprefix("inputs/") in known]
-        return (mentioned or self.files)[0]
+        path: str = (mentioned or self.files)[0]
+        return path
 
     def _findings(self, results: dict[str, str]) -> str:
         lines = [f"- {name}: {_digest(text)}" for name, text in results.items()]
