@@ -47,12 +47,12 @@ def test_every_status_of_a_run_and_of_a_design_has_a_mark() -> None:
 
 
 def test_only_the_glyph_is_coloured_so_that_the_word_reads_in_any_theme() -> None:
-    assert marks.mark_html("completed") == '<b style="color:#007A58">✓</b> done'
+    assert marks.cell_html(marks.mark("completed")) == '<b style="color:#007A58">✓</b> done'
 
 
 def test_an_unknown_status_keeps_its_word_and_is_escaped() -> None:
     assert marks.mark_text("resting") == "○ resting"
-    assert "<script" not in marks.mark_html(HOSTILE)
+    assert "<script" not in marks.cell_html(marks.mark(HOSTILE))
 
 
 def test_an_unknown_price_is_never_nothing() -> None:
