@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -453,13 +453,9 @@ def test_runs_at_once_keep_their_texts_apart(bench: Bench):
 
 
 def test_a_warning_filter_of_the_person_stays_as_it_was(bench: Bench):
-    import warnings
-
     studio = bench.start([Turn.text("Hi.")], max_concurrent=4, settings={"model": "our-own-model"})
     studio.run("watcher")
     before = list(warnings.filters)
-    started = time.monotonic()
     for handle in [studio.start("watcher") for _ in range(4)]:
         handle.wait()
     assert warnings.filters == before
-    assert time.monotonic() - started < 60

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import warnings
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from personas_nb.design.designer import DesignAnswer, DesignRequest, chained, markdown_of
 from personas_nb.design.plan import Plan, PlanPatch, PlanQuestion, PlanSection, PlanTrigger, read_text
 from personas_nb.engine.model_errors import to_model_error
-from personas_nb.engine.models import ModelClients, ResolvedModel
+from personas_nb.engine.models import ModelClients, ResolvedModel, is_priced, say_unknown_prices_once
 from personas_nb.entities.base import Entity, made
 from personas_nb.entities.design import (
     DesignHighlight,
@@ -95,7 +94,7 @@ class ModelledDesigner:
                     request,
                     resolved=self._resolved,
                     model=model,
-                    limits=_limits(self._resolved, self._settings),
+                    limits=_limits(model, self._settings),
                 )
         except TimeoutError as error:
             raise to_model_error(error, provider=self.provider) from error
@@ -112,6 +111,7 @@ async def design(
     from pydantic_ai import Agent, ModelRetry, TextOutput, ToolOutput
     from pydantic_ai.exceptions import AgentRunError
 
+    say_unknown_prices_once()
     previous = request.previous or request.existing
     is_patch = request.previous is not None
     wanted: type[PlanPatch] = PlanPatch if is_patch else Plan
@@ -140,10 +140,7 @@ async def design(
     )
     agent.output_validator(_validator(request))
     try:
-        with warnings.catch_warnings():
-            # An unknown price is no surprise here: a token limit stands in for it.
-            warnings.filterwarnings("ignore", message="A `cost_limit` is set")
-            done = await agent.run(prompt_of(request, previous), usage_limits=limits)
+        done = await agent.run(prompt_of(request, previous), usage_limits=limits)
     except AgentRunError as error:
         raise _explained(error, resolved) from error
     cost_usd = None if done.usage.cost is None else float(done.usage.cost)
@@ -200,24 +197,16 @@ def _checked(trigger: PlanTrigger, timezone: str) -> None:
         raise InvalidInput("Polling needs interval_seconds.")
 
 
-def _limits(resolved: ResolvedModel, settings: Settings) -> UsageLimits:
+def _limits(model: Model, settings: Settings) -> UsageLimits:
+    """Of one execution; where the price is unknown, tokens stand in for dollars."""
     from pydantic_ai import UsageLimits
 
+    has_price = is_priced(model)
     return UsageLimits(
-        cost_limit=Decimal(str(settings.max_budget_usd)),
+        cost_limit=Decimal(str(settings.max_budget_usd)) if has_price else None,
         request_limit=2,  # the answer, and its correction
-        total_tokens_limit=None if _has_price(resolved) else settings.unknown_price_token_limit,
+        total_tokens_limit=None if has_price else settings.unknown_price_token_limit,
     )
-
-
-def _has_price(resolved: ResolvedModel) -> bool:
-    from genai_prices import Usage, calc_price
-
-    try:
-        calc_price(Usage(input_tokens=1, output_tokens=1), resolved.model)
-    except LookupError:
-        return False
-    return True
 
 
 # ── what the model reads ────────────────────────────────────────────────────────────────────────────────────

@@ -14,9 +14,12 @@ class RunLog:
     def __init__(self, home: Path, execution_id: str) -> None:
         self.path = home / "logs" / f"{execution_id}.jsonl"
         self._file: TextIO | None = None
+        self._is_closed = False
 
     def append(self, lines: Iterable[str]) -> None:
-        """Write lines, each a JSON object; opens the file at the first one."""
+        """Write lines, each a JSON object; opens the file at the first one, and never again after ``close``."""
+        if self._is_closed:
+            return
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -26,6 +29,7 @@ class RunLog:
 
     def close(self) -> None:
         """Close the file."""
+        self._is_closed = True
         if self._file is not None:
             self._file.close()
             self._file = None

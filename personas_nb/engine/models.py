@@ -10,8 +10,10 @@ token of its own profile, or none.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -167,6 +169,35 @@ def _api_url(provider: str, base_url: str) -> str:
     if provider == "anthropic":
         return url.removesuffix("/v1")
     return url if urlsplit(url).path else f"{url}/v1"
+
+
+@cache
+def say_unknown_prices_once() -> None:
+    """Where a price or usage is missing, the execution says so; pydantic-ai would print it from our thread."""
+    from pydantic_ai import CostNotFoundWarning
+    from pydantic_ai.exceptions import UsageLimitUnavailableWarning
+
+    for category in (CostNotFoundWarning, UsageLimitUnavailableWarning):
+        warnings.filterwarnings("ignore", category=category)
+
+
+def is_priced(model: Model) -> bool:
+    """Whether genai-prices knows what the model costs."""
+    return _has_price(model.model_name, model.system)
+
+
+@cache
+def _has_price(model_name: str, provider_name: str) -> bool:
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.usage import RequestUsage
+
+    usage = RequestUsage(input_tokens=1, output_tokens=1)
+    response = ModelResponse(parts=[], usage=usage, model_name=model_name, provider_name=provider_name)
+    try:
+        response.cost()
+    except (LookupError, AssertionError, ValueError):
+        return False
+    return True
 
 
 class ModelClients:

@@ -28,6 +28,7 @@ from personas_nb.entities.run_event import (
     StatusChanged,
     TextDelta,
     ToolCallFinished,
+    ToolCallStarted,
     UsageReported,
     WarningRaised,
 )
@@ -62,7 +63,8 @@ class Pipe:
         self.execution_id, self.token = execution_id, token
         self.handlers, self.untrusted = handlers, untrusted
         self.worker, self.feeds, self.log = worker, feeds, log
-        self.steps: list[ToolCallStep] = []
+        self._steps: list[ToolCallStep] = []
+        self._called: list[str] = []
         self.warnings: list[str] = []
         self.usage = UsageReported()
         self.output_limit_bytes = output_limit_bytes
@@ -85,6 +87,12 @@ class Pipe:
         self._timer: asyncio.TimerHandle | None = None
         self._scanner_warnings = 0
         self._log_works = True
+
+    @property
+    def steps(self) -> list[ToolCallStep]:
+        """The finished tool calls, in the order in which the model asked for them."""
+        order = {call_id: place for place, call_id in enumerate(self._called)}
+        return sorted(self._steps, key=lambda step: order.get(step.call_id, len(order)))
 
     @property
     def output(self) -> str:
@@ -236,10 +244,12 @@ class Pipe:
         elif isinstance(event, ToolCallFinished):
             if not event.step.performed:  # it may not have passed the gateway: a tool that does not exist
                 event = self._redacted(event)
-            self.steps.append(event.step)
+            self._steps.append(event.step)
             self.untrusted.add(event.step.output)
             self.untrusted.add(event.step.error or "")
         else:
+            if isinstance(event, ToolCallStarted):
+                self._called.append(event.call_id)
             event = self._redacted(event)
         self._store([event])
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from personas_nb.engine.agents.job import Job
 from personas_nb.engine.agents.rehearsal import Rehearsal
 from personas_nb.engine.model_errors import to_model_error
-from personas_nb.engine.models import ModelClients, ResolvedModel
+from personas_nb.engine.models import ModelClients, ResolvedModel, is_priced, say_unknown_prices_once
 from personas_nb.engine.protocol import PROTOCOL_KINDS, body_schema, describe, parse_body
 from personas_nb.entities.run_event import (
     ProtocolCalled,
@@ -43,7 +42,7 @@ class DirectAgent:
 
     async def run(self, job: Job) -> AsyncIterator[RunEvent]:
         """Run the prompt; raises ``ModelError`` for what the model, its server or a limit did."""
-        _say_unknown_prices_once()
+        say_unknown_prices_once()
         rehearsal = Rehearsal(job) if job.model.is_rehearsal else None
         model = rehearsal.model() if rehearsal else self.clients.build(job.model)
         calls = _Calls(job)
@@ -213,35 +212,6 @@ def _check_unpriced(job: Job, limits: UsageLimits, usage: RunUsage) -> None:
             kind="tokens",
             hint="Raise unknown_price_token_limit in the settings, or ask for less in one run.",
         )
-
-
-@cache
-def _say_unknown_prices_once() -> None:
-    """Where a price or usage is missing, the execution says so; pydantic-ai would print it from our thread."""
-    from pydantic_ai import CostNotFoundWarning
-    from pydantic_ai.exceptions import UsageLimitUnavailableWarning
-
-    for category in (CostNotFoundWarning, UsageLimitUnavailableWarning):
-        warnings.filterwarnings("ignore", category=category)
-
-
-def is_priced(model: Model) -> bool:
-    """Whether genai-prices knows what the model costs."""
-    return _has_price(model.model_name, model.system)
-
-
-@cache
-def _has_price(model_name: str, provider_name: str) -> bool:
-    from pydantic_ai.messages import ModelResponse
-    from pydantic_ai.usage import RequestUsage
-
-    usage = RequestUsage(input_tokens=1, output_tokens=1)
-    response = ModelResponse(parts=[], usage=usage, model_name=model_name, provider_name=provider_name)
-    try:
-        response.cost()
-    except (LookupError, AssertionError, ValueError):
-        return False
-    return True
 
 
 def _usage(usage: RunUsage, model: ResolvedModel, rehearsal: Rehearsal | None) -> UsageReported:
