@@ -79,7 +79,7 @@ class Pipe:
         self._output: list[str] = []
         self._output_bytes = 0
         self._seq = 0
-        self._last: Future[Any] | None = None
+        self._last: Future[None] | None = None
         self._problem: BaseException | None = None
         self._changes: list[Write] = []
         self._events: list[RunEvent] = []
@@ -141,8 +141,17 @@ class Pipe:
             for each in changes:
                 each(db)
 
-        self._last = self.worker.write(change)
-        self._last.add_done_callback(lambda done: self._stored(done, events, lines))
+        # Not the write's own future: that is done a moment before its callback has logged and shown.
+        shown: Future[None] = Future()
+        self._last = shown
+
+        def stored(done: Future[Any]) -> None:
+            try:
+                self._stored(done, events, lines)
+            finally:
+                shown.set_result(None)
+
+        self.worker.write(change).add_done_callback(stored)
 
     def finish(self, fields: dict[str, Any], event_row: Row) -> None:
         """Queue the end of the run: its last state, its texts, and the system event that tells of it."""
