@@ -166,6 +166,7 @@ class Studio:
     def sessions(self) -> Sessions:
         """Design sessions: list, get, discard."""
         from personas_nb.design.sessions import Sessions
+        from personas_nb.engine.models import key_redactor
 
         return Sessions(
             self.store,
@@ -174,6 +175,7 @@ class Studio:
             tools=self.tools,
             settings=self.settings,
             run=lambda coroutine: self.worker.run(coroutine),
+            redactor=lambda: key_redactor(self.settings),
         )
 
     @cached_property

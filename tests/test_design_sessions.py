@@ -22,6 +22,7 @@ from personas_nb.store.database import Store
 from personas_nb.tools.catalog import Tools
 from personas_nb.vault.credentials import Credentials
 from personas_nb.vault.keys import KeyRing
+from personas_nb.vault.redaction import Redactor
 
 INBOX = "Every weekday at 9 read my inbox and post a summary"
 
@@ -49,7 +50,7 @@ class Room:
             personas=self.personas,
             tools=self.tools,
             settings=self.settings,
-            redact=lambda text: text.replace("hunter2-hunter2", "[password]"),
+            redactor=lambda: Redactor({"password": "hunter2-hunter2"}),
         )
 
     def stored(self, session: DesignSession) -> DesignSessionRecord:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from personas_nb.design import context as context_files
 from personas_nb.design.apply import Applied, Applier
 from personas_nb.design.designer import DesignAnswer, DesignerFor, DesignRequest, last_result
-from personas_nb.entities.base import made, now
+from personas_nb.entities.base import Entity, made, now
 from personas_nb.entities.connector import Connector
 from personas_nb.entities.design import (
     DesignQuestion,
@@ -32,12 +33,14 @@ from personas_nb.entities.persona import Persona, slug_of
 from personas_nb.errors import Conflict, InvalidInput, NotFound, PersonaError, did_you_mean
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
+from personas_nb.vault.redaction import Redactor
 
 if TYPE_CHECKING:
     from personas_nb.personas.personas import Personas
     from personas_nb.tools.catalog import Tools
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Entity)
 TurnKind = Literal["instruction", "answer", "refine"]
 
 _BUSY: tuple[SessionState, ...] = ("analyzing", "refining", "applying")
@@ -52,7 +55,7 @@ class Sessions:
     """The design sessions of a home.
 
     ``designer_for`` gives the designer of a provider, ``run`` blocks until a coroutine is done on the
-    process's one event loop, ``redact`` takes known secrets out of what a person typed.
+    process's one event loop, ``redactor`` takes known secrets out of what people, files and models say.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class Sessions:
         tools: Tools,
         settings: Settings,
         run: Callable[[Coroutine[Any, Any, Any]], Any] = _plain_run,
-        redact: Callable[[str], str] = str,
+        redactor: Callable[[], Redactor] = lambda: Redactor({}),
     ) -> None:
         self._store = store
         self._table = store.table("design_sessions", DesignSessionRecord)
@@ -72,7 +75,7 @@ class Sessions:
         self._personas = personas
         self._tools = tools
         self._settings = settings
-        self._redact = redact
+        self._redactor = redactor
         self._applier = Applier(store, personas=personas, tools=tools, timezone=settings.zone)
         self._under_way: dict[str, asyncio.Task[DesignAnswer]] = {}
         self.run = run
@@ -160,10 +163,10 @@ class Sessions:
                 f"The {what} has {len(text):_} characters; {_LIMIT_CHARS:_} are allowed.",
                 hint="Put long material into a file and pass it as context.",
             )
-        return self._redact(text)
+        return self._redactor().redact(text)
 
     def _checked_name(self, name: str | None) -> str | None:
-        return None if name is None else made(Persona, {"name": self._redact(name)}).name
+        return None if name is None else made(Persona, {"name": self._redactor().redact(name)}).name
 
     def _persona_named(self, ref: str) -> Persona | None:
         """The persona of exactly that id, name or slug; a prefix of an id is no name (“Ada” begins many)."""
@@ -196,7 +199,8 @@ class Sessions:
 
     def _request(self, record: DesignSessionRecord, kind: TurnKind, text: str) -> DesignRequest:
         persona = self._persona_named(record.persona_id) if record.persona_id else None
-        limit = self._settings.context_file_limit_bytes
+        limit, redact = self._settings.context_file_limit_bytes, self._redactor().redact
+        context = context_files.read(record.context, limit_bytes=limit, skip_missing=bool(record.turns))
         return DesignRequest(
             instruction=record.instruction,
             kind=kind,
@@ -206,20 +210,25 @@ class Sessions:
             existing=_design_of(persona) if persona else None,
             tools=tuple(self._tools.list()),
             connectors=tuple(self._store.table("connectors", Connector).find()),
-            context=context_files.read(record.context, limit_bytes=limit, skip_missing=bool(record.turns)),
+            context=tuple(replace(each, text=redact(each.text)) for each in context),
             timezone=self._settings.zone(),
         )
 
     async def _designed(self, record: DesignSessionRecord, kind: TurnKind, text: str) -> DesignAnswer:
         request = await asyncio.to_thread(self._request, record, kind, text)
-        answer = await self._designer_for(record.provider).design(request)
-        if answer.result is None:
-            return answer
-        result = answer.result
+        redactor = self._redactor()
+        try:
+            answer = await self._designer_for(record.provider).design(request)
+        except Exception as error:
+            redactor.clean(error)  # a notebook shows it with all its causes
+            raise
+        question, result = _redacted(answer.question, redactor), _redacted(answer.result, redactor)
+        if result is None:
+            return DesignAnswer(None, question, answer.cost_usd)
         if record.name and not record.turns:
             result = result.changed(name=record.name)
         feasibility = await asyncio.to_thread(self._applier.assess, result)
-        return DesignAnswer(result.changed(feasibility=feasibility), answer.question, answer.cost_usd)
+        return DesignAnswer(result.changed(feasibility=feasibility), question, answer.cost_usd)
 
     def _apply(self, record: DesignSessionRecord, result: DesignResult, name: str | None) -> Applied:
         """Apply to the persona that is meant; ``name`` is one that was asked for just now."""
@@ -452,7 +461,7 @@ class DesignSession:
         if self.state == state:
             return  # the row was not even marked busy
         try:
-            self._write(state=state, error=self._sessions._redact(why))
+            self._write(state=state, error=self._sessions._redactor().redact(why))
         except Conflict:
             self.record = (
                 self._sessions._table.get(self.id) or self.record
@@ -496,6 +505,15 @@ async def _to_its_end(write: Callable[..., None], **fields: Any) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+def _redacted(said: E | None, redactor: Redactor) -> E | None:
+    """What a designer said, without secrets; as it is when it has none."""
+    if said is None:
+        return None
+    fields = said.model_dump()
+    clean = redactor.redact_value(fields)
+    return said if clean == fields else made(type(said), clean)
 
 
 def _resting(turns: tuple[DesignTurn, ...]) -> SessionState:

@@ -15,13 +15,14 @@ from typing import Any
 
 from personas_nb.engine.dispatch import Dispatcher, recover
 from personas_nb.engine.feed import Batch
+from personas_nb.engine.models import key_redactor, resolve
 from personas_nb.engine.prompt import as_text
 from personas_nb.entities.base import made
 from personas_nb.entities.execution import FINISHED, Execution
 from personas_nb.entities.model_profile import PROVIDERS
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.run_event import RUN_EVENT, RunEvent
-from personas_nb.errors import Cancelled, InvalidInput, NotFound, TooLarge, did_you_mean
+from personas_nb.errors import Cancelled, InvalidInput, NotFound, PersonaError, TooLarge, did_you_mean
 from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
@@ -81,7 +82,7 @@ class Executions:
         limits = {"max_budget_usd": max_budget_usd, "max_turns": max_turns, "timeout_ms": timeout_ms}
         if any(limit is not None for limit in limits.values()):
             who.changed(**limits)  # the same range as for the persona's own
-        text = self._checked_input(input)
+        text = self._without_keys(self._checked_input(input), who, provider)
         paths = self._checked_files(files)
         self.table.check_queue(
             who.id, who.name, queue_limit=self.settings.queue_limit
@@ -196,6 +197,20 @@ class Executions:
                 raise _too_large("The input", size, limit)
             text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be stored
         return text
+
+    def _without_keys(self, text: str | None, persona: Persona, provider: str | None) -> str | None:
+        """The input as it may be stored: what was ever in the database may be found in its file."""
+        if not text:
+            return text
+        model = None
+        with suppress(PersonaError):  # no key, a locked vault: the run itself says so
+            model = resolve(
+                persona.model_profile,
+                settings=self.settings,
+                provider=provider,
+                reveal=lambda credential_id: self.personas.credentials.reveal(credential_id, "auth_token"),
+            )
+        return key_redactor(self.settings, model=model).redact(text)
 
     def _checked_files(self, files: Sequence[str | Path]) -> builtins.list[Path]:
         paths = [Path(file).expanduser() for file in ([files] if isinstance(files, str | Path) else files)]

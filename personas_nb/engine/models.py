@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from personas_nb.entities.model_profile import PROVIDERS, ModelProfile, Provider
 from personas_nb.errors import InvalidInput, ModelError, did_you_mean
 from personas_nb.settings import Settings
+from personas_nb.vault.redaction import Redactor, check_secret
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -37,10 +39,11 @@ _DEFAULT_URLS = {
     "litellm": "http://127.0.0.1:4000",
     "ollama": "http://127.0.0.1:11434/v1",
 }
-_OWN_HEADERS = (
-    "host", "accept", "content-", "authorization", "x-api-key", "user-agent", "anthropic-", "connection",
-    "transfer-",
-)  # fmt: skip
+_NEEDED_HEADERS = frozenset({
+    "host", "accept", "accept-encoding", "content-type", "content-length", "transfer-encoding", "connection",
+    "user-agent", "anthropic-version", "anthropic-beta",
+})  # fmt: skip
+_OUR_KEY = "x-personas-key-in-"  # marks the header that holds the key which `resolve` chose
 _DEFAULT_MODELS = {
     "anthropic": "claude-sonnet-5-5",
     "custom": "gpt-5-mini",
@@ -142,7 +145,7 @@ def _global_key(provider: str, settings: Settings | None, environ: Mapping[str, 
 
 
 def global_secrets(settings: Settings, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Every provider key that this process knows, by name, for the redactor."""
+    """Every provider key that this process knows, by name."""
     environ = os.environ if environ is None else environ
     found = {name: environ[name] for name in KEY_VARIABLES.values() if environ.get(name)}
     if settings.auth_token is not None:
@@ -150,11 +153,37 @@ def global_secrets(settings: Settings, environ: Mapping[str, str] | None = None)
     return found
 
 
-async def _without_strangers(request: Any) -> None:
-    """Takes off what the clients add from the environment: organisation ids and custom headers go to any host."""
+def key_redactor(settings: Settings, *, model: ResolvedModel | None = None) -> Redactor:
+    """Takes every provider key that this process knows out of texts, and the one of ``model``.
+
+    A key under 8 characters is no key of any provider, and stays: it would tear ordinary words apart.
+    """
+    known = global_secrets(settings)
+    if model is not None and model.secret:
+        known[f"{model.provider}_key"] = model.secret
+    usable = {}
+    for name, value in known.items():
+        with suppress(InvalidInput):
+            check_secret(name, value)
+            usable[name] = value
+    return Redactor(usable)
+
+
+async def _only_ours(request: Any) -> None:
+    """Leaves what a request needs, with the key that we chose.
+
+    The clients add to it what the environment says: organisation ids, and custom headers with, perhaps, a key.
+    These would go to any host.
+    """
+    given = {
+        name.removeprefix(_OUR_KEY): value
+        for name, value in request.headers.items()
+        if name.startswith(_OUR_KEY)
+    }
     for name in list(request.headers):
-        if not name.lower().startswith(_OWN_HEADERS):
+        if name.lower() not in _NEEDED_HEADERS:
             del request.headers[name]
+    request.headers.update(given)
 
 
 def _origin(url: str) -> str:
@@ -227,7 +256,7 @@ class ModelClients:
             import httpx2
 
             self._http = httpx2.AsyncClient(
-                event_hooks={"request": [_without_strangers]},
+                event_hooks={"request": [_only_ours]},
                 timeout=httpx2.Timeout(600, connect=10),
                 limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
             )
@@ -238,10 +267,12 @@ class ModelClients:
         from pydantic_ai.models.anthropic import AnthropicModel
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
+        key = resolved.secret or "unset"
         client = AsyncAnthropic(
-            api_key=resolved.secret or "unset",
+            api_key=key,
             base_url=resolved.base_url,
             max_retries=0,
+            default_headers={f"{_OUR_KEY}x-api-key": key},
             http_client=self._client(),
         )
         return AnthropicModel(resolved.model, provider=AnthropicProvider(anthropic_client=client))
@@ -251,10 +282,12 @@ class ModelClients:
         from pydantic_ai.models.openai import OpenAIChatModel
         from pydantic_ai.providers.openai import OpenAIProvider
 
+        key = resolved.secret or "unset"
         client = AsyncOpenAI(
-            api_key=resolved.secret or "unset",
+            api_key=key,
             base_url=resolved.base_url,
             max_retries=0,
+            default_headers={f"{_OUR_KEY}authorization": f"Bearer {key}"},
             http_client=self._client(),
         )
         return OpenAIChatModel(resolved.model, provider=OpenAIProvider(openai_client=client))

@@ -64,7 +64,7 @@ class PersonaAction(_Body):
 class EmitEvent(_Body):
     """Publish an event that other personas may be subscribed to."""
 
-    type: Words = Field(description="Event type in snake_case, such as invoice_found")
+    type: Words = Field(max_length=200, description="Event type in snake_case, such as invoice_found")
     data: Any = Field(default_factory=dict, description="The event's payload: any JSON value")
 
 

@@ -16,7 +16,7 @@ from personas_nb.engine.agents.job import Job
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.log import RunLog
-from personas_nb.engine.models import ModelClients, ResolvedModel, global_secrets, resolve
+from personas_nb.engine.models import ModelClients, ResolvedModel, key_redactor, resolve
 from personas_nb.engine.outcome import judge
 from personas_nb.engine.pipe import Pipe
 from personas_nb.engine.prompt import assemble
@@ -33,7 +33,7 @@ from personas_nb.store.executions import ExecutionTable, put_text
 from personas_nb.tools.catalog import Tools
 from personas_nb.tools.gateway import Gateway
 from personas_nb.vault.credentials import Credentials
-from personas_nb.vault.redaction import SECRETS_MIN_LENGTH, Redactor
+from personas_nb.vault.redaction import Redactor
 from personas_nb.worker import Worker
 
 log = logging.getLogger("personas_nb.engine")
@@ -114,6 +114,9 @@ class Runner:
             fields["duration_ms"] = round((asyncio.get_running_loop().time() - started) * 1000)
             pipe.finish(fields, _ended_event(prepared, end))
             await _undisturbed(pipe.settled())
+        except Exception as error:
+            prepared.redactor.clean(error)  # it will be logged
+            raise
         finally:
             pipe.close()
             prepared.job.gateway.close()  # removes a small scratch folder; no thread, which may be gone at exit
@@ -130,13 +133,7 @@ class Runner:
             provider=execution.requested_provider,
             reveal=lambda credential_id: self.rooms.credentials.reveal(credential_id, "auth_token"),
         )
-        known = {
-            **global_secrets(settings),
-            **({f"{model.provider}_key": model.secret} if model.secret else {}),
-        }
-        redactor = Redactor(
-            {name: value for name, value in known.items() if len(value) >= SECRETS_MIN_LENGTH}
-        )
+        redactor = key_redactor(settings, model=model)
         gateway = Gateway(
             self.rooms.tools.assigned(persona),
             workspace=workspace_of(self.worker.store.home, persona),

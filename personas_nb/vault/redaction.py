@@ -16,6 +16,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -108,6 +109,47 @@ class Redactor:
                     waiting.append(copies[id(item)])
                 box[key] = copies[id(item)]
         return root[0]
+
+    def clean(self, error: BaseException) -> None:
+        """Take secrets out of what an error says: its arguments and attributes, its notes, and all of its causes.
+
+        What still tells one is left out of the chain, so that no traceback shows it.
+        """
+        if self._find is None:
+            return
+        seen: set[int] = set()
+        waiting: list[BaseException | None] = [error]
+        while waiting:
+            current = waiting.pop()
+            if current is None or id(current) in seen:
+                continue
+            seen.add(id(current))
+            self._clean_one(current)
+            for link in ("__cause__", "__context__"):
+                linked = getattr(current, link)
+                if linked is not None and id(linked) not in seen:
+                    self._clean_one(linked)
+                    if self._tells(linked):
+                        setattr(current, link, None)
+                    waiting.append(getattr(current, link))
+            if isinstance(current, BaseExceptionGroup):
+                waiting.extend(current.exceptions)
+
+    def _clean_one(self, error: BaseException) -> None:
+        # Some classes refuse: then `_tells` decides.
+        with suppress(Exception):
+            error.args = tuple(self.redact_value(list(error.args)))
+        for name, value in list(vars(error).items()):
+            if isinstance(value, str | dict | list | tuple):
+                with suppress(Exception):
+                    setattr(error, name, self.redact_value([value])[0])
+
+    def _tells(self, error: BaseException) -> bool:
+        try:
+            said = f"{error!s} {error!r}"
+        except Exception:  # what cannot be read cannot be shown to be clean
+            return True
+        return self.redact(said) != said
 
     def stream(self) -> StreamRedactor:
         """A redactor for one text that arrives in pieces."""

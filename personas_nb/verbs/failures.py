@@ -72,12 +72,10 @@ def _logged(error: BaseException, home: Path, redact: Callable[[str], str]) -> P
 def _redact_known(home: Path) -> Callable[[str], str]:
     """A function that takes the provider keys of this process out of a text; drops the text if that fails."""
     try:
-        from personas_nb.engine.models import global_secrets
+        from personas_nb.engine.models import key_redactor
         from personas_nb.settings import load_settings
-        from personas_nb.vault.redaction import Redactor
 
-        secrets = global_secrets(load_settings(home))
-        return Redactor({name: value for name, value in secrets.items() if len(value) >= 8}).redact
+        return key_redactor(load_settings(home)).redact
     except Exception:  # whatever is broken here must not hide the first error, nor let a key through
         return lambda text: text if not _mentions_key(text) else "(left out: it could not be redacted)"
 

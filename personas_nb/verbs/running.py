@@ -252,9 +252,8 @@ def _resolved(call: Call, persona: Persona) -> ResolvedModel | None:
 
 
 def _explained(call: Call, persona: Persona, given: Any, model: ResolvedModel | None) -> View:
-    from personas_nb.engine.models import global_secrets
+    from personas_nb.engine.models import key_redactor
     from personas_nb.engine.prompt import as_text, assemble
-    from personas_nb.vault.redaction import Redactor
     from personas_nb.views.executions import explain
     from personas_nb.views.marks import duration
 
@@ -267,7 +266,6 @@ def _explained(call: Call, persona: Persona, given: Any, model: ResolvedModel | 
         else []
     )
     prompt = assemble(persona, tools=tools, memories=memories, input=text, boundary="data-(random in a run)")
-    secrets = {name: value for name, value in global_secrets(settings).items() if len(value) >= 8}
 
     def first(*values: Any) -> Any:
         return next(value for value in values if value is not None)
@@ -278,7 +276,7 @@ def _explained(call: Call, persona: Persona, given: Any, model: ResolvedModel | 
         "max_turns": first(call["max_turns"], persona.max_turns, settings.max_turns),
         "timeout": duration(first(call["timeout"], persona.timeout_ms, settings.timeout_ms)),
     }
-    view = explain(Redactor(secrets).redact(prompt), tools, limits)
+    view = explain(key_redactor(settings).redact(prompt), tools, limits)
     return noted(view, *call.filling.notes, *(model.notes if model else ()))
 
 

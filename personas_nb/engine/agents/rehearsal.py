@@ -173,44 +173,55 @@ class Rehearsal:
         return "\n".join(parts) + "\n"
 
     def _messages(self, results: dict[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The messages that the instructions ask for, each named by the line that asks for it."""
         findings = self._findings(results)
+        for kind, pattern in _ASKS.items():
+            lines = _asking_lines(pattern, self.instructions)
+            if lines:
+                # the instruction that names the message says best what it is about
+                line = next((line for line in lines if kind in line), min(lines, key=len))
+                yield kind, self._body(kind, _title(line), findings, list(results))
+
+    def _body(self, kind: str, title: str, findings: str, tools: list[str]) -> dict[str, Any]:
+        text = self.instructions
         bodies: dict[str, dict[str, Any]] = {
             "execution_flow": {
                 "flows": [
                     {"step": number, "action": name, "status": "completed"}
-                    for number, name in enumerate(results or {"look at the input": ""}, start=1)
+                    for number, name in enumerate(tools or ["look at the input"], start=1)
                 ]
             },
-            "user_message": {"title": f"Rehearsal of {self.name}", "content": findings},
+            "user_message": {
+                "title": title,
+                "content": f"A rehearsal; with a model, its answer stands here.\n{findings}",
+            },
             "agent_memory": {
-                "title": f"Rehearsed {self.name}",
-                "content": f"A rehearsal saw:\n{findings}",
+                "title": title,
+                "content": "A rehearsal learns nothing; with a model, what it learned stands here.",
                 "category": "context",
-                "importance": 3,
+                "importance": 1,
                 "tags": ["rehearsal"],
             },
             "manual_review": {
-                "title": f"Check what {self.name} would do",
-                "description": f"In a rehearsal it found:\n{findings}",
+                "title": title,
+                "description": f"In the rehearsal of {self.name} it would ask this now, and wait with what follows.",
                 "severity": "low",
                 "suggested_actions": ["Approve, and run it with a model", "Reject, and refine the design"],
             },
             "emit_event": {
-                "type": _first(
-                    r"\bemit(?:s|_event)?\b[^`“\"'\n]{0,30}[`“\"']([\w.-]+)", self.instructions, "custom"
-                ),
+                "type": _first(r"\bemit(?:s|_event)?\b[^`“\"'\n]{0,30}[`“\"']([\w.-]+)", text, "custom"),
                 "data": {"rehearsal": True},
             },
             "persona_action": {
-                "target": _first(r"\bpersona\b\s+[`“\"']([^`”\"'\n]+)[`”\"']", self.instructions, self.name),
+                "target": _first(
+                    r"\bpersona(?:_action for)?\b\s+[`“\"']([^`”\"'\n]+)[`”\"']", text, self.name
+                ),
                 "action": "run",
                 "input": {"rehearsal": True},
             },
         }
         assert set(bodies) < set(PROTOCOL_KINDS)
-        for kind, pattern in _ASKS.items():
-            if _is_asked(pattern, self.instructions):
-                yield kind, bodies[kind]
+        return bodies[kind]
 
 
 def _instructions(prompt: str) -> str:
@@ -225,9 +236,20 @@ def _instructions(prompt: str) -> str:
     return prompt
 
 
-def _is_asked(pattern: str, text: str) -> bool:
-    found = re.finditer(pattern, text, re.IGNORECASE)
-    return any(not _NEGATION.search(text[max(0, match.start() - 40) : match.start()]) for match in found)
+def _asking_lines(pattern: str, text: str) -> list[str]:
+    """The lines that ask for something; a negation shortly before takes it back."""
+    lines = []
+    for match in re.finditer(pattern, text, re.IGNORECASE):
+        if not _NEGATION.search(text[max(0, match.start() - 40) : match.start()]):
+            start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.end())
+            lines.append(text[start : end if end >= 0 else len(text)])
+    return lines
+
+
+def _title(line: str) -> str:
+    """A line of the instructions without its number and without how to do it."""
+    line = re.sub(r"^\s*(?:\d+[.)]|[-*])\s*", "", line)
+    return _shortened(re.split(r":\s+(?:send|write|emit)\b", line)[0].strip(" ."), 80)
 
 
 def _first(pattern: str | re.Pattern[str], text: str, otherwise: str) -> str:
