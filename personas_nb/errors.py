@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from personas_nb.entities.execution import Execution
 
 
+MESSAGE_LIMIT_CHARS = 1000
+
+
 class PersonaError(Exception):
     """Something went wrong that a person can act on.
 
@@ -48,9 +51,9 @@ class PersonaError(Exception):
     retryable: bool = False
 
     def __init__(self, message: str, *, hint: str = "", retryable: bool | None = None) -> None:
+        message, self.hint = _presentable(message), _presentable(hint)
         super().__init__(message)
         self.message = message
-        self.hint = hint
         if retryable is not None:
             self.retryable = retryable
 
@@ -202,11 +205,23 @@ class Cancelled(ExecutionError):
     code = "EXECUTION_CANCELLED"
 
 
+def _presentable(sentence: str) -> str:
+    """The sentence so that it can be shown and stored: it may quote what was given, whatever that was."""
+    sentence = sentence.encode("utf-8", "replace").decode()
+    if len(sentence) <= MESSAGE_LIMIT_CHARS:
+        return sentence
+    half = MESSAGE_LIMIT_CHARS // 2
+    return f"{sentence[:half]} … {sentence[-half:]}"
+
+
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """The nearest known word as a hint, else ``otherwise``.
 
     >>> did_you_mean("lst", ["list", "show"])
     'Did you mean “list”?'
     """
-    near = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
+    typed = str(word).lower()  # somebody may give anything where a name belongs
+    if len(typed) > MESSAGE_LIMIT_CHARS:
+        return otherwise
+    near = difflib.get_close_matches(typed, [name.lower() for name in known], n=1, cutoff=0.6)
     return f"Did you mean “{near[0]}”?" if near else otherwise

@@ -22,7 +22,7 @@ WAL_RESET_FIXED = (3, 51, 3)
 LOW_DISK_BYTES = 500 * 2**20
 
 
-def check(store: Store, settings: Settings, keys: KeyRing) -> list[Part]:
+def check(store: Store, settings: Callable[[], Settings], keys: KeyRing) -> list[Part]:
     """One row a part: ``name``, ``status`` (healthy, degraded, unhealthy), ``latency_ms``, ``detail``.
 
     Nothing is sent anywhere, and no model is asked.
@@ -33,7 +33,7 @@ def check(store: Store, settings: Settings, keys: KeyRing) -> list[Part]:
         ("disk", lambda: _disk(store.home)),
         ("workers", lambda: _workers(store)),
         ("key", lambda: _key(keys)),
-        ("model", lambda: _model(settings)),
+        ("model", lambda: _model(settings())),
     ]
     return [_looked(name, look) for name, look in looks]
 

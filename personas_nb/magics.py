@@ -96,7 +96,7 @@ class PersonaMagics(Magics):
             filling=Filling(self.shell.user_ns, self.shell.user_ns_hidden),
             cell=cell,
         )
-        return presented(result, is_plain=is_plain)
+        return presented(result, is_plain=is_plain, is_silent=typed.is_silent)
 
     def _shown(self, error: BaseException) -> BaseException:
         """The error to raise: with ``short_errors`` IPython shows it as a sentence."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -46,6 +47,7 @@ class Studio:
     def __init__(self, home: str | Path | None = None) -> None:
         self._home = home
         self._lent: Worker | None = None
+        self._lending = Lock()  # threads that come at once borrow once
 
     @cached_property
     def home(self) -> Path:
@@ -73,9 +75,10 @@ class Studio:
         """The background thread of this process and home; started at the first use, and anew in a forked child."""
         from personas_nb.worker import lend
 
-        if self._lent is None or self._lent.is_stopping:
-            self._lent = lend(self.store)
-        return self._lent
+        with self._lending:
+            if self._lent is None or self._lent.is_stopping:
+                self._lent = lend(self.store)
+            return self._lent
 
     @cached_property
     def keys(self) -> KeyRing:
@@ -240,7 +243,7 @@ class Studio:
         """The parts, each healthy, degraded or unhealthy, with ``latency_ms``."""
         from personas_nb.health import check
 
-        return check(self.store, self.settings, self.keys)
+        return check(self.store, lambda: self.settings, self.keys)
 
     def close(self) -> None:
         """Stop what this studio started; the last studio of a process and home stops the worker."""
@@ -249,7 +252,7 @@ class Studio:
         if self._lent is not None:
             give_back(self._lent)
             self._lent = None
-        for room in [name for name in self.__dict__ if name not in ("_home", "_lent")]:
+        for room in [name for name in self.__dict__ if not name.startswith("_")]:
             if room == "store":
                 self.store.close()
             self.__dict__.pop(room)

@@ -289,25 +289,27 @@ def _settle(future: Future[T], function: Callable[..., T], arguments: Any, optio
 
 def lend(store: Store) -> Worker:
     """The worker of this process and home, started if there is none; ``give_back`` it when done."""
+    home = store.home.resolve()  # a home that is reached through a link is the same one
     with _registry_lock:
-        worker, count = _lent.get(store.home, (None, 0))
+        worker, count = _lent.get(home, (None, 0))
         if worker is None:
             worker = Worker(store)
             worker.start()
-        _lent[store.home] = (worker, count + 1)
+        _lent[home] = (worker, count + 1)
         return worker
 
 
 def give_back(worker: Worker) -> None:
     """The last one stops it."""
     with _registry_lock:
-        kept, count = _lent.get(worker.store.home, (None, 0))
-        if kept is not worker:
+        loan = next(((home, count) for home, (kept, count) in _lent.items() if kept is worker), None)
+        if loan is None:
             return
+        home, count = loan
         if count > 1:
-            _lent[worker.store.home] = (worker, count - 1)
+            _lent[home] = (worker, count - 1)
             return
-        del _lent[worker.store.home]
+        del _lent[home]
     worker.stop()
 
 

@@ -125,3 +125,16 @@ def test_no_line_makes_a_completion_fail(line):
     fragment, words = completion.complete(line)
     assert line.endswith(fragment)
     assert all(fragment.strip("\"'").lower() in word.lower() for word in words)
+
+
+def test_fields_of_few_values_offer_them(shell, studio):
+    assert completed(shell, "%persona set notes enabled=") == [
+        "%persona set notes enabled=true",
+        "%persona set notes enabled=false",
+    ]
+    assert "%persona set notes model_profile.engine=direct" in completed(
+        shell, "%persona set notes model_profile.engine="
+    )
+    assert completed(shell, "%persona set notes model_profile.provider=re") == [
+        "%persona set notes model_profile.provider=rehearsal"
+    ]

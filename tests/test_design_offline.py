@@ -404,8 +404,9 @@ def test_a_new_task_is_one_more_step_with_its_tool(store: Store):
     )
     assert after.suggested_tools == (*before.suggested_tools, "file_write")
     assert changed_fields(before, after) == {
-        "structured_prompt", "full_prompt_markdown", "suggested_tools", "flow"
+        "structured_prompt", "full_prompt_markdown", "suggested_tools", "flow", "design_highlights"
     }  # fmt: skip
+    assert after.design_highlights[0].items[-1] == "Write a report file"
     assert after.structured_prompt.identity == before.structured_prompt.identity
 
 
@@ -552,3 +553,97 @@ def test_a_sentence_that_is_wrapped_over_lines_is_read_as_one(store: Store):
     steps = designed(store, text).structured_prompt.instructions.splitlines()
     assert [step.split(".", 1)[1].split()[0] for step in steps] == ["Read", "Find", "Write", "Send"]
     assert "customers pay late" in steps[1]
+
+
+def test_two_times_in_the_same_words_take_nothing_else_away(store: Store):
+    result = designed(store, "Read my unread emails at 7:30 and noon on weekdays and flag anything urgent")
+    assert result.structured_prompt.instructions.splitlines()[1] == "2. Flag anything urgent."
+    assert len(result.suggested_triggers) == 2
+
+
+def test_a_web_address_without_its_scheme_is_one_and_a_file_name_is_none(store: Store):
+    result = designed(store, "Every 45 minutes check whether example.com is up; if it's down, tell me")
+    assert (result.name, result.suggested_tools) == ("Example.com watcher", ("http_request",))
+    for task in ("Translate letter.de.md into English", "Summarise notes.txt for ada@example.com"):
+        assert "http_request" not in designed(store, task).suggested_tools
+
+
+def test_what_somebody_with_a_role_does_is_the_task(store: Store):
+    result = designed(store, "Act as a SQL tutor that explains queries I paste")
+    assert result.structured_prompt.instructions.startswith("1. Explain queries I paste.")
+    assert result.summary == "Explains queries you paste."
+
+
+def test_a_summary_keeps_the_order_of_the_sentence(store: Store):
+    result = designed(store, "Grade the essays in essays/ and write grades.csv")
+    assert result.summary == "Grade the essays in essays/. Writes grades.csv."
+
+
+def test_a_summary_leaves_what_is_quoted_and_calls_the_persona_it(store: Store):
+    result = designed(store, "Read 'my file.txt' and compare it with what I give you")
+    assert result.summary == "Reads 'my file.txt', then compares it with what you give it."
+
+
+@pytest.mark.parametrize(
+    ("instruction", "name"),
+    [
+        ("Proofread my README.md. Don't change the code blocks.", "README proofreader"),
+        ("Compare two CSV files I give you and list the differences", "CSV files analyst"),
+        ("Keep an eye on PyPI for new releases of pandas", "PyPI watcher"),
+        ("Get the exchange rate EUR/CZK and warn me if it moved more than 1%", "Exchange rate watcher"),
+    ],
+)
+def test_a_name_says_what_it_is_about(store: Store, instruction: str, name: str):
+    assert designed(store, instruction).name == name
+
+
+def test_what_no_tool_can_do_is_said(store: Store):
+    result = designed(store, "Delete old mails from my inbox every Sunday night")
+    notes = [item for one in result.design_highlights if one.category == "Good to know" for item in one.items]
+    assert notes == ["No tool deletes, moves or labels mail: it can be read, marked as read and sent."]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expression"),
+    [
+        ("Daily but not on weekends read a.txt", "0 9 * * 1-5"),
+        ("Read a.txt every day at 9, never on Sundays", "0 9 * * 1-6"),
+        ("Every 2 hours, but not on Sundays, check https://example.com", "0 */2 * * 1-6"),
+    ],
+)
+def test_a_day_that_is_ruled_out_is_no_day_to_start(store: Store, instruction: str, expression: str):
+    (trigger,) = designed(store, instruction).suggested_triggers
+    assert trigger.config == cron(expression)
+
+
+def test_a_day_ruled_out_without_a_schedule_makes_none(store: Store):
+    result = designed(store, "Read notes.txt, never on Sundays")
+    assert result.suggested_triggers == ()
+    assert "never on Sundays" in result.structured_prompt.instructions
+
+
+@pytest.mark.parametrize(
+    ("wish", "expression"),
+    [
+        ("not on Fridays", "0 9 * * 1-4"),
+        ("don't run on Mondays and Fridays", "0 9 * * 2-4"),
+        ("at 8 but not on Fridays", "0 8 * * 1-4"),
+        ("on Mondays, not on Fridays", "0 9 * * 1"),
+        ("twice a day", "0 9,17 * * *"),
+    ],
+)
+def test_a_wish_rules_days_out_or_asks_for_several_times(store: Store, wish: str, expression: str):
+    before, after = refined(store, wish)
+    assert [one.config for one in after.suggested_triggers] == [cron(expression)]
+    assert changed_fields(before, after) == {"suggested_triggers"}
+
+
+def test_ruling_out_what_never_was_changes_nothing(store: Store):
+    before, after = refined(store, "skip weekends")
+    assert after == before
+
+
+def test_a_time_and_another_wish_in_one_sentence_are_both_heard(store: Store):
+    _, after = refined(store, "Do it at 8 instead, and don't be rude")
+    assert [one.config for one in after.suggested_triggers] == [cron("0 8 * * 1-5")]
+    assert after.structured_prompt.instructions.endswith("3. Also: don't be rude.")

@@ -67,6 +67,33 @@ def messages(bench: Bench) -> list[str]:
     return [message.title for message in bench.studio.messages.list()]
 
 
+# --- how it ends ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "last", [Turn.text(""), Turn(), Turn.text("\n")], ids=["blank", "nothing", "newline"]
+)
+def test_a_model_that_has_nothing_to_add_after_its_tools_is_done(bench: Bench, last: Turn):
+    assessed = ("outcome_assessment", {"accomplished": True, "summary": "All read."})
+    run = bench.run([Turn.tools(assessed, ("file_write", {"path": "a", "content": "b"})), last], "file_write")
+    assert (run.status, run.error) == ("completed", None)
+    assert (run.outcome or {})["summary"] == "All read."
+    assert (run.tool_calls, len(bench.server.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize("only", [Turn.text(""), Turn(), Turn.text(" \n")], ids=["blank", "nothing", "space"])
+def test_an_answer_of_nothing_at_all_fails_and_is_not_paid_for_again(bench: Bench, only: Turn):
+    run = bench.run([only])
+    assert (run.status, run.error_kind) == ("failed", "bad_answer")
+    assert len(bench.server.requests) == 1
+
+
+@pytest.mark.parametrize("said", ["I begin, but", ""])
+def test_an_answer_that_the_provider_withholds_fails_with_what_came_before(bench: Bench, said: str):
+    run = bench.run([Turn.text(said, stop="refusal")])
+    assert (run.status, run.error_kind, run.output_data) == ("failed", "rejected", said)
+
+
 # --- text and tools -------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.model_server import ModelServer, Turn
+from support.model_server import ModelServer, Request, Turn
 from support.studios import (
     line_of,
     persona_of,
@@ -94,6 +95,28 @@ def test_an_input_that_is_neither_text_nor_structure_is_refused(home: Path, give
             studio.run("watcher", given)
 
 
+def test_an_input_that_cannot_be_json_is_refused_in_a_sentence(home: Path):
+    endless: dict[str, Any] = {}
+    endless["self"] = endless
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with studio_at(home) as studio:
+        persona_of(studio)
+        for given in (endless, deep, {(1, 2): "a pair as a key"}):
+            with pytest.raises(InvalidInput, match="cannot be written as JSON"):
+                studio.run("watcher", given)
+        assert nothing_written(studio)
+
+
+@pytest.mark.parametrize("reference", [None, 7, b"watcher"])
+def test_what_can_name_no_persona_is_not_found(home: Path, reference: Any):
+    with studio_at(home) as studio:
+        persona_of(studio)
+        with pytest.raises(NotFound, match="There is no persona"):
+            studio.run(reference)
+
+
 @pytest.mark.parametrize(
     "limits", [{"max_turns": 0}, {"timeout_ms": -1}, {"max_budget_usd": -0.5}, {"max_turns": "many"}]
 )
@@ -125,6 +148,45 @@ def test_files_are_copied_into_the_workspace_and_named_in_the_prompt(home: Path,
         run = studio.run("watcher", "look", files=[tmp_path / "invoices.csv"])
         assert (workspace(studio, persona) / "inputs" / "invoices.csv").read_text() == "id\n1\n"
         assert "- inputs/invoices.csv (5 bytes)" in (studio.executions.prompt(run.id) or "")
+
+
+def test_a_file_that_lies_in_the_workspace_already_may_be_given(home: Path):
+    with studio_at(home) as studio:
+        persona = persona_of(studio)
+        file = workspace(studio, persona) / "inputs" / "a.csv"
+        file.parent.mkdir()
+        file.write_text("id\n1\n")
+        run = studio.run("watcher", files=[file])
+    assert (run.status, run.files) == ("completed", ("inputs/a.csv (5 bytes)",))
+    assert file.read_text() == "id\n1\n"
+
+
+def test_a_file_whose_name_a_folder_has_is_refused_in_a_sentence(home: Path, tmp_path: Path):
+    (tmp_path / "data").write_text("x")
+    with studio_at(home) as studio:
+        (workspace(studio, persona_of(studio)) / "inputs" / "data").mkdir(parents=True)
+        with pytest.raises(InvalidInput, match="data cannot be copied"):
+            studio.run("watcher", files=[tmp_path / "data"])
+        assert studio.executions.list() == []
+
+
+def test_each_of_two_queued_runs_reads_its_own_file_of_the_same_name(home: Path, tmp_path: Path):
+    def script(request: Request, _n: int) -> Turn:
+        said = re.search(r"mail \d", json.dumps(request.messages[1:]))
+        if said:
+            return Turn.text(said[0])
+        named = re.search(r"- (inputs/\S+) \(", json.dumps(request.messages))
+        assert named
+        return Turn.tools(("file_read", {"path": named[1]}), wait_seconds=0.3)
+
+    with ModelServer(script) as server, studio_at(home, server) as studio:
+        persona_of(studio, "file_read")
+        handles = []
+        for number in range(3):
+            (tmp_path / str(number)).mkdir()
+            (tmp_path / str(number) / "mail.txt").write_text(f"mail {number}")
+            handles.append(studio.start("watcher", "Read it.", files=[tmp_path / str(number) / "mail.txt"]))
+        assert [handle.wait(20).output_data for handle in handles] == ["mail 0", "mail 1", "mail 2"]
 
 
 def test_a_full_queue_refuses_the_next_run_and_writes_nothing(home: Path, slow: ModelServer, tmp_path: Path):

@@ -60,7 +60,7 @@ def doing(perform: Implementation, *, effect: Effect = "outside", **settings: An
         [tool],
         workspace=Path("unused"),
         settings=Settings(**settings),
-        redact=Redactor({"token": SECRET}).redact,
+        redactor=Redactor({"token": SECRET}),
         implementations={"test://thing": perform},
     )
 
@@ -254,13 +254,19 @@ def test_a_secret_is_in_neither_input_nor_output_nor_error() -> None:
     assert (steps[0].error, steps[1].error is None) == (None, False)
 
 
+def test_a_tool_is_not_given_a_secret_that_a_model_repeats() -> None:
+    given: list[dict[str, Any]] = []
+    called(doing(lambda _place, arguments: given.append(arguments)), "thing", path="a", to=[{"x": SECRET}])
+    assert given == [{"path": "a", "to": [{"x": "[secret token]"}]}]
+
+
 def test_a_secret_of_digits_is_redacted_as_a_number_too() -> None:
     tool = ToolDefinition(name="thing", script_path="test://thing")
     gateway = Gateway(
         [tool],
         workspace=Path("unused"),
         settings=Settings(),
-        redact=Redactor({"pin": "4815162342"}).redact,
+        redactor=Redactor({"pin": "4815162342"}),
         implementations={"test://thing": lambda _place, _arguments: "ok"},
     )
     step = called(gateway, "thing", pin=4815162342, count=3)
@@ -423,8 +429,8 @@ def test_a_rehearsal_never_enters_the_code_of_a_tool_that_reaches_outside(worksp
 
 
 def test_a_rehearsal_describes_without_secrets(catalog: list[ToolDefinition], workspace: Path) -> None:
-    redact = Redactor({"token": SECRET}).redact
-    gateway = Gateway(catalog, workspace=workspace, settings=Settings(), redact=redact, rehearsal=True)
+    redactor = Redactor({"token": SECRET})
+    gateway = Gateway(catalog, workspace=workspace, settings=Settings(), redactor=redactor, rehearsal=True)
     step = called(gateway, "http_request", url=f"https://a.b/?key={SECRET}")
     assert SECRET not in step.model_dump_json()
 

@@ -36,6 +36,16 @@ def test_it_counts_the_workers_that_live(home: Path):
         assert parts(studio)["workers"]["detail"] == "none at work"
 
 
+def test_settings_that_cannot_be_read_are_unhealthy_and_the_other_parts_are_still_said(home: Path):
+    home.mkdir()
+    (home / "personas.toml").write_text("[default]\nmax_turn = 3\n")
+    with studio_at(home) as studio:
+        found = parts(studio)
+    assert found["model"]["status"] == "unhealthy"
+    assert "Did you mean “max_turns”?" in str(found["model"]["detail"])
+    assert found["store"]["status"] == "healthy"
+
+
 def test_a_damaged_store_is_unhealthy_and_the_other_parts_are_still_said(home: Path):
     home.mkdir()
     (home / "personas.db").write_bytes(b"this is no database, and never was one" * 100)

@@ -106,6 +106,14 @@ def test_quiet_shows_nothing_and_still_gives_the_execution(shell, echo):
     assert "hello" in execution.output_data
 
 
+def test_a_semicolon_shows_nothing_and_gives_the_value(shell, echo):
+    view = shell.run("%persona list;")
+    execution = shell.run(f"%persona run {echo};")
+    assert shell.displays == shell.values == []
+    assert [persona.slug for persona in view.value] == [echo]
+    assert execution.status == "completed"
+
+
 def test_a_design_shows_its_card_and_its_graph_as_outputs_of_their_own(shell):
     shell.run('%persona design "Every weekday at 9 read notes.txt and post a summary"')
     kinds = [set(output["data"]) for output in shell.displays]

@@ -24,6 +24,7 @@ from support.model_server import ModelServer, Turn, Usage
 
 from personas_nb.engine import model_errors
 from personas_nb.engine.model_errors import retry_after_seconds, status_to_model_error, to_model_error
+from personas_nb.engine.models import KEY_VARIABLES
 from personas_nb.errors import ModelError
 
 both = pytest.mark.parametrize("api", APIS)
@@ -423,3 +424,8 @@ def test_classifying_imports_nothing() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "custom", "litellm", "ollama"])
+def test_a_refused_key_names_the_variable_that_is_read(provider: str):
+    assert KEY_VARIABLES[provider] in status_to_model_error(401, provider=provider).hint

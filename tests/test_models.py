@@ -222,6 +222,32 @@ def test_nothing_of_the_environment_is_sent_to_any_server(
         assert "private" not in str(server.requests[0].headers)
 
 
+@both
+@pytest.mark.parametrize(
+    "name", ["Authorization", "AUTHORIZATION", "X-Api-Key", "anthropic-private", "content-private"]
+)
+def test_a_key_in_custom_headers_goes_to_no_server_and_hides_no_other_key(
+    home: Path, api: Api, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    for client in ("ANTHROPIC", "OPENAI"):
+        monkeypatch.setenv(f"{client}_CUSTOM_HEADERS", f"{name}: Bearer private")
+    with ModelServer([Turn.text("Hi.")]) as server, studio_at(home, server, api) as studio:
+        persona_of(studio)
+        assert studio.run("watcher").status == "completed"
+        assert "private" not in str(server.requests[0].headers)
+        assert server.requests[0].key == KEY
+
+
+def test_a_key_of_a_few_characters_does_not_keep_a_run_from_starting(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "short  \n ")
+    monkeypatch.setenv("OLLAMA_API_KEY", "ollama")
+    with studio_at(home, provider="rehearsal") as studio:
+        persona_of(studio)
+        assert studio.run("watcher", "ollama").input_data == "ollama"
+
+
 def test_an_unknown_provider_writes_no_run(home: Path):
     with studio_at(home) as studio:
         persona_of(studio)

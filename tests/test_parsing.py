@@ -268,3 +268,33 @@ def test_a_lone_dash_reads_the_standard_input():
     assert typed.reads_input
     assert typed.raw == {"name": "mail-boy", "file": ["a.txt"]}
     assert parse_argv(["design", "mail-boy", "-"]).raw == {"name": "mail-boy"}
+
+
+def test_a_cell_stands_in_for_the_free_text():
+    typed = parse_line("refine", has_cell=True)
+    assert typed.values(has_cell=True)["text"] is None
+    with pytest.raises(WrongUsage, match="needs a text"):
+        typed.values()
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("show mail-boy;", "name", "mail-boy"),
+        ("run mail-boy ; ", "name", "mail-boy"),
+        ('refine "at 8 instead";', "text", "at 8 instead"),
+    ],
+)
+def test_a_semicolon_at_the_end_means_show_nothing(line, key, value):
+    typed = parse_line(line)
+    assert (typed.raw[key], typed.is_silent) == (value, True)
+
+
+def test_a_semicolon_at_the_end_of_text_without_quotes_is_text():
+    typed = parse_line("refine read a;")
+    assert (typed.raw["text"], typed.is_silent) == ("read a;", False)
+
+
+def test_a_quoted_word_that_is_no_verb_is_said_to_be_none():
+    with pytest.raises(WrongUsage, match="no verb “list”"):
+        parse_line('"list"')

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections import UserDict
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +19,9 @@ from personas_nb.engine.prompt import as_text, assemble
 from personas_nb.engine.protocol import PROTOCOL_KINDS
 from personas_nb.entities.memory import Memory
 from personas_nb.entities.persona import Persona
+from personas_nb.entities.structured_prompt import CustomSection
 from personas_nb.entities.tool import ToolDefinition
+from personas_nb.errors import InvalidInput
 
 RICH = {
     "identity": "You watch invoices.",
@@ -149,6 +157,35 @@ def test_structures_become_json_and_text_stays_as_it_is():
     assert as_text("{not json") == "{not json"
     assert as_text(["ä", 1]) == '[\n  "ä",\n  1\n]'
     assert as_text(None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (MappingProxyType({"a": UserDict(b=1)}), '{"a": {"b": 1}}'),
+        (
+            {"n": np.int64(5), "x": np.float64(0.5), "all": np.arange(3)},
+            '{"n": 5, "x": 0.5, "all": [0, 1, 2]}',
+        ),
+        ({"at": datetime(2026, 11, 21, 9, tzinfo=UTC)}, '{"at": "2026-11-21T09:00:00+00:00"}'),
+        ({"persona": CustomSection(key="k")}, '{"persona": {"key": "k", "label": "", "content": ""}}'),
+        ({"a": float("nan"), "b": [float("inf")]}, '{"a": null, "b": [null]}'),
+    ],
+)
+def test_what_is_nearly_json_becomes_json_and_not_its_python_form(value: Any, text: str):
+    assert json.loads(as_text(value) or "") == json.loads(text)
+
+
+def test_a_boundary_must_be_there():
+    with pytest.raises(InvalidInput, match="boundary"):
+        assemble(Persona(name="x"), input="data", boundary="")
+
+
+def test_a_structured_prompt_may_be_given_as_its_json():
+    persona = Persona(name="x", system_prompt="unused", structured_prompt='{"identity": "I watch."}')
+    prompt = assemble(persona, boundary="b")
+    assert "## Identity\n\nI watch." in prompt
+    assert "unused" not in prompt
 
 
 @pytest.mark.parametrize("names", ["camelCase", "snake_case"])

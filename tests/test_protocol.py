@@ -48,6 +48,17 @@ def kinds(messages):
 
 
 @pytest.mark.parametrize("kind", PROTOCOL_KINDS)
+def test_null_for_an_optional_field_means_that_it_was_not_given(kind):
+    required = body_schema(kind)["required"]
+    least = {name: BODIES[kind][name] for name in required}
+    optional = dict.fromkeys(set(body_schema(kind)["properties"]) - set(required) - {"blockers"})
+    meant = {name: None for name in optional if name in ("data", "input")}  # any value will do there
+    assert parse_body(kind, {**least, **optional}) == parse_body(kind, {**least, **meant})
+    with pytest.raises(InvalidInput):
+        parse_body(kind, {**least, required[0]: None})
+
+
+@pytest.mark.parametrize("kind", PROTOCOL_KINDS)
 def test_every_kind_is_taken_out_of_prose_with_its_defaults(kind):
     raw = json.dumps({kind: BODIES[kind]})
     [message], scanner = scan(f"Before {raw} after")
@@ -471,3 +482,11 @@ def test_the_explanation_is_short_and_each_of_its_examples_is_a_message():
     messages, scanner = scan(explain())
     assert kinds(messages) == list(PROTOCOL_KINDS)
     assert (scanner.warnings, [m.warnings for m in messages if m.warnings]) == ([], [])
+
+
+def test_an_event_type_that_is_no_name_stays_text_with_a_warning():
+    scanner = ProtocolScanner()
+    assert scanner.feed(json.dumps({"emit_event": {"type": "x" * 201}}) + "\n") == []
+    assert scanner.finish() == []
+    assert "emit_event" in scanner.text
+    assert scanner.warnings

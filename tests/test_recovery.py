@@ -71,6 +71,20 @@ def test_a_run_whose_process_was_killed_is_failed_with_what_it_had(studio: Studi
     assert recover(studio.store) == []
 
 
+def test_a_studio_that_only_looks_sees_that_the_process_of_a_run_died(studio: Studio, server: ModelServer):
+    assert studio.executions.list() == []
+    with python(RUN, str(studio.home), env=settings_for(server)) as process:
+        running, queued = line_of(process).split()
+        assert studio.executions.get(running).status == "running"
+        assert {run.status for run in studio.executions.list()} == {"running", "queued"}
+        process.kill()
+        process.wait()
+    assert studio.executions.get(running).error_kind == "interrupted"
+    assert [run.status for run in studio.executions.list()] == ["failed", "failed"]
+    assert studio.executions.list(status="running") == []
+    assert [event.type for event in studio.executions.handle(queued).events()] == ["status"]
+
+
 def test_a_slot_of_a_dead_process_is_free_again(studio: Studio, server: ModelServer):
     with python(RUN, str(studio.home), env=settings_for(server)) as process:
         line_of(process)

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import re
+import traceback
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
@@ -266,3 +267,40 @@ def test_a_value_without_secrets_is_equal_to_its_copy(value: object) -> None:
 
 def test_a_redactor_shows_no_secret_when_printed() -> None:
     assert PLAIN not in repr(Redactor({"X": PLAIN}))
+
+
+# ── errors ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Stubborn(Exception):
+    """Says a secret, whatever its arguments are."""
+
+    def __str__(self) -> str:
+        return "correct horse"
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_an_error_and_its_causes_are_told_without_secrets() -> None:
+    cause = ValueError("the key is correct horse", {"body": ["correct horse"]})
+    cause.add_note("correct horse")
+    error = raised(ExceptionGroup("several", [KeyError("correct horse")]))
+    error.__cause__ = raised(cause)
+    cause.__context__ = raised(Stubborn())
+    Redactor({"TOKEN": "correct horse"}).clean(error)
+    told = "".join(traceback.format_exception(error)) + repr(error) + repr(cause)
+    assert "correct horse" not in told
+    assert "the key is [secret TOKEN]" in told
+    assert error.__cause__ is cause
+
+
+def test_an_error_that_goes_round_in_its_causes_is_cleaned_once() -> None:
+    first, second = ValueError("correct horse"), ValueError("correct horse")
+    first.__cause__, second.__cause__ = second, first
+    Redactor({"TOKEN": "correct horse"}).clean(first)
+    assert (str(first), str(second)) == ("[secret TOKEN]", "[secret TOKEN]")

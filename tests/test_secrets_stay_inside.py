@@ -250,10 +250,9 @@ def test_no_view_shows_a_key(
             "%persona reviews",
             "%persona health",
             "%persona costs",
-            f"%persona show {KEYS['OPENAI_API_KEY']}",
-            f"%persona set watcher model={KEYS['OPENAI_API_KEY']}",
-            f"%persona set watcher max_turns={KEYS['OPENAI_API_KEY']}",
-            f"%persona {KEYS['OPENAI_API_KEY']}",
+            f"%persona set watcher auth_token={OWN}",
+            f"%persona set watcher max_turns={OWN}",
+            "%persona set watcher model_profile={'auth_token': '" + OWN + "', 'x': 1}",
         ):
             try:
                 shell.run(cell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,3 +116,9 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     shell = f"{' '.join(COMMAND)} help | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_sentence_of_the_terminal_speaks_of_cells(echo):
+    for words in (["list"], ["show", echo], ["help", "run"], ["help", "design"]):
+        said = personas(*words).stdout
+        assert not re.search(r"\bcells?\b", said), said

@@ -9,13 +9,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from support.model_server import ModelServer, Turn
 from support.shell import TestingShell, shell_in
 
 from personas_nb import Studio
 from personas_nb.entities.memory import Memory
 from personas_nb.entities.message import Message
 from personas_nb.entities.review import Review
-from personas_nb.errors import InvalidInput, NotFound
+from personas_nb.errors import DesignError, InvalidInput, NotFound, PersonaError
 from personas_nb.verbs import table
 from personas_nb.verbs.reference import reference
 
@@ -84,6 +85,43 @@ def test_a_session_is_chosen_resumed_and_discarded_by_a_piece_of_its_id(shell, s
     assert [persona.name for persona in studio.personas.list()] == ["first"]
     shell.run(f"%persona sessions discard {first.id[:8]}")
     assert [session.record.name for session in studio.sessions.list()] == ["second"]
+
+
+def test_the_cell_is_the_wish_and_the_answer(shell):
+    shell.run(f'%persona design notes "{SENTENCE}"')
+    shell.run("%%persona refine\nDo it at 8 instead,\nand don't be rude.")
+    assert "0 8 * * 1-5" in shell.text
+    shell.run('%persona design "Help me"')
+    shell.run("%%persona answer\nRead notes.txt and tell me what is urgent")
+    assert "Read notes.txt" in shell.text
+
+
+def test_a_session_whose_design_failed_is_listed_and_tries_again(shell, studio, monkeypatch):
+    with ModelServer([Turn.text("no design"), Turn.text("none either")]) as server:
+        monkeypatch.setenv("PERSONAS_PROVIDER", "custom")
+        monkeypatch.setenv("PERSONAS_BASE_URL", server.url + "/v1")
+        monkeypatch.setenv("PERSONAS_MODEL", "scripted")
+        with pytest.raises(DesignError):
+            shell.run(f'%persona design "{SENTENCE}"')
+    session = studio.sessions.get("latest")
+    with pytest.raises(InvalidInput, match=f"sessions resume {session.id[:8]}"):
+        shell.run("%persona apply")
+    with pytest.raises(PersonaError, match="reached"):  # it asks again: the server is gone by now
+        shell.run("%persona sessions resume latest")
+
+
+def test_a_session_that_was_applied_under_another_name_points_to_that_persona(shell):
+    shell.run(f'%persona design draft "{SENTENCE}"')
+    shell.run('%persona apply "Mail boy"')
+    shell.run("%persona sessions resume latest")
+    assert "%persona show mail-boy" in shell.text
+    assert "show draft" not in shell.text
+
+
+def test_sessions_are_listed_with_the_name_that_was_designed(shell):
+    shell.run(f'%persona design "{SENTENCE}"')
+    shell.run("%persona sessions")
+    assert "Notes summary" in shell.text
 
 
 def test_without_any_design_apply_says_how_to_begin(shell):

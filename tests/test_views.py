@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -39,13 +40,30 @@ from personas_nb.entities.message import Message
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.prompt_version import PromptVersion
 from personas_nb.entities.review import Review
-from personas_nb.entities.run_event import StatusChanged, TextDelta, ToolCallFinished, ToolCallStarted
+from personas_nb.entities.run_event import (
+    ProtocolHandled,
+    StatusChanged,
+    TextDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+)
 from personas_nb.entities.structured_prompt import StructuredPrompt
 from personas_nb.entities.tool import ToolCallStep, ToolDefinition
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import NotFound
 from personas_nb.personas.prompt_diff import compare
-from personas_nb.views import design, executions, inbox, metrics, notices, personas, prose, register, triggers
+from personas_nb.views import (
+    design,
+    executions,
+    inbox,
+    marks,
+    metrics,
+    notices,
+    personas,
+    prose,
+    register,
+    triggers,
+)
 from personas_nb.views.page import Page, named
 from personas_nb.views.view import View
 
@@ -322,6 +340,76 @@ def test_a_decided_review_offers_no_second_decision() -> None:
     assert "reviews approve" not in text
 
 
+def test_a_decided_review_leads_to_its_run_and_to_waiting_only_where_it_waits() -> None:
+    decided = REVIEW.changed(status="approved", decided_at=NOON, execution_id=RUN.id)
+    assert f"%persona runs show {RUN.id[:8]}" in inbox.review_card(decided).text
+    assert f"%persona runs wait {RUN.id[:8]}" in inbox.review_card(decided, waits=True).text
+
+
+def test_a_message_in_a_run_is_told_in_words() -> None:
+    data = {"title": "Refund?", "description": "Paid twice.", "severity": "high"}
+    said = [
+        marks.cell_text(cell)
+        for cell in executions.moment_of(ProtocolHandled(kind="manual_review", data=data))
+    ]
+    assert said == ["manual review", "Refund?: Paid twice. (high severity)"]
+
+
+def test_the_timeline_does_not_point_to_itself() -> None:
+    assert "runs show" not in executions.execution_timeline(RUN, []).text
+
+
+def test_a_failure_that_says_what_to_do_is_not_told_twice() -> None:
+    failed = RUN.changed(
+        status="failed", error_kind="rate_limit", error="Too many. Wait a minute, then run again."
+    )
+    steps = executions.execution_card(failed).text.partition("Next")[2]
+    assert steps.split() == f"%persona runs show {RUN.id[:8]} every moment of it".split()
+
+
+def test_a_trigger_that_nothing_fires_yet_says_so() -> None:
+    trigger = Trigger(persona_id=PERSONA.id, trigger_type="schedule", config={"cron": "0 9 * * *"})
+    assert "Nothing fires these triggers yet" in personas.persona_card(PERSONA, triggers=[trigger]).text
+    planned = trigger.changed(next_trigger_at=NOON)
+    assert "Nothing fires" not in personas.persona_card(PERSONA, triggers=[planned]).text
+
+
+def test_new_messages_come_with_the_verb_that_shows_them() -> None:
+    text = personas.overview([PERSONA], counts={"new messages": 2}).text
+    assert "%persona messages" in text
+
+
+def test_a_run_that_was_started_shows_how_to_follow_it() -> None:
+    text = notices.run_handle(SimpleNamespace(id=RUN.id)).text
+    assert f"%persona runs wait {RUN.id[:8]}" in text
+
+
+def test_a_long_word_does_not_widen_a_table() -> None:
+    assert "overflow-wrap:anywhere" in marks.table_html((), [["x" * 200]])
+
+
+def test_a_design_without_a_trigger_says_how_it_starts_and_a_guessed_time_is_said() -> None:
+    assert (
+        "when you run it"
+        in design.design_card(
+            DesignResult(name="Mail boy", structured_prompt=StructuredPrompt(identity="You sort."))
+        ).text
+    )
+    guessed = SuggestedTrigger(
+        trigger_type="schedule", config={"cron": "0 9 * * *"}, description="every day at 09:00 (time assumed)"
+    )
+    assert (
+        "time assumed"
+        in design.design_card(
+            DesignResult(
+                name="Mail boy",
+                structured_prompt=StructuredPrompt(identity="You sort."),
+                suggested_triggers=(guessed,),
+            )
+        ).text
+    )
+
+
 def test_a_running_card_offers_to_wait_and_to_cancel() -> None:
     text = executions.execution_card(RUN.changed(status="running", output_data=None)).text
     assert "▶ running" in text
@@ -566,6 +654,24 @@ def test_an_unknown_price_is_counted_and_not_added() -> None:
     assert "unknown" in view.text
     assert "2 runs at an unknown price" in view.text
     assert "$0" not in view.text
+
+
+def test_runs_that_the_provider_refused_are_no_unknown_price() -> None:
+    refused = runs_of((None, False)).assign(
+        status="failed", error_kind="credential", input_tokens=0, output_tokens=0
+    )
+    view = metrics.costs(daily_rows(0.1), refused, 30, today=TODAY)
+    assert "unknown price" not in view.text
+
+
+def test_runs_add_up_in_the_table_of_costs() -> None:
+    plain = metrics.costs(daily_rows(0.1), runs_of((0.1, False)), 30, today=TODAY).text
+    mixed = metrics.costs(
+        daily_rows(0.1).assign(incomplete=1, cancelled=2), runs_of((0.1, False)), 30, today=TODAY
+    ).text
+    assert "cancelled" not in plain
+    assert "incomplete" in mixed
+    assert "cancelled" in mixed
 
 
 def test_no_runs_give_a_sentence_and_no_picture() -> None:

@@ -7,9 +7,11 @@ import contextlib
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,14 @@ def worker(store: Store) -> Iterator[Worker]:
         db.execute("create table notes (n integer primary key, who text)")
     yield lent
     give_back(lent)
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def notes(store: Store) -> list[tuple[int, str]]:
@@ -71,6 +81,28 @@ def test_the_worker_is_shared_and_the_last_one_stops_it(store: Store):
         first.spawn(asyncio.sleep(0))
     with pytest.raises(StoreError, match="nothing was written"):
         first.write(lambda db: None).result(5)
+
+
+def test_threads_that_use_a_new_studio_at_once_borrow_one_worker_once(home: Path, quick_switches: None):
+    with studio_at(home) as studio:
+        persona_of(studio, max_concurrent=8)
+        barrier = threading.Barrier(8)
+
+        def run(number: int) -> str:
+            barrier.wait()
+            return studio.run("watcher", str(number)).status
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(run, range(8))) == {"completed"}
+    assert threads() == set()
+
+
+def test_a_home_reached_through_a_link_is_the_same_home(home: Path, tmp_path: Path):
+    home.mkdir()
+    (tmp_path / "link").symlink_to(home)
+    with Studio(home) as direct, Studio(tmp_path / "link") as linked:
+        assert direct.worker is linked.worker
+    assert threads() == set()
 
 
 def test_giving_back_twice_stops_nobody_elses(store: Store):

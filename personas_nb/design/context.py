@@ -80,9 +80,9 @@ def _text(path: Path, limit_bytes: int) -> str:
         ) from None
     except IsADirectoryError:
         raise InvalidInput(f"{path} is a folder.", hint="Name the files in it that matter.") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL or half a character, which no path has
         raise InvalidInput(
-            f"The context file {path} cannot be read: {error.strerror or type(error).__name__}.",
+            f"The context file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no path'}.",
             hint="Make it readable, or design without it.",
         ) from None
     if len(data) > limit_bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from personas_nb.design.prose import DOMAIN
+
 _I = re.IGNORECASE
 _MAIL = r"(?:e-?mails?|g-?mails?|mails?)"
 _FILE = (
@@ -28,10 +30,10 @@ _WRITING = (
 _REWRITING = (
     r"(?:convert|update|clean|merge|sort|deduplicate|rename|rewrite|translate|reformat|split|join|tidy)"
 )
-_URL = r"https?://\S+"
+_URL = rf"(?:https?://\S+|{DOMAIN}(?:/\S*)?)"
 _WEB = (
     r"(?:urls?|(?:rest )?apis?|endpoints?|web ?sites?|web ?pages?|home ?pages?|pages?|sites?|rss|feeds?|https?|scrape"
-    r"|crawl|download|web|online|internet|hacker news|reddit|arxiv|wikipedia|weather|forecast|exchange rates?"
+    r"|crawl|download|web|online|internet|hacker news|pypi|reddit|arxiv|wikipedia|weather|forecast|exchange rates?"
     r"|(?:stock|share) prices?|headlines|news|currency)"
 )
 _POSTING = (
@@ -136,6 +138,21 @@ def wanted(clause: str, *, about_mail: bool = False) -> Wanted:
 def speaks_of_mail(text: str) -> bool:
     """Whether a text is about mail at all."""
     return bool(re.search(rf"\b(?:{_MAIL}|inbox|mailbox)\b", _without_paths(text), _I))
+
+
+def out_of_reach(text: str) -> list[str]:
+    """What the text asks for that no built-in tool does, each as a sentence.
+
+    >>> out_of_reach("delete old mails")
+    ['No tool deletes, moves or labels mail: it can be read, marked as read and sent.']
+    """
+    away = r"\b(?:delete|remove|archive|move|label|trash|purge)\b(?:\s+[\w'’-]+){0,3}?\s+"
+    found = []
+    if re.search(rf"{away}(?:{_MAIL}|newsletters?|spam)\b|\bunsubscribe\b", text, _I):
+        found.append("No tool deletes, moves or labels mail: it can be read, marked as read and sent.")
+    if re.search(rf"{away}(?:files?|folders?|csvs?|logs|documents?)\b", text, _I):
+        found.append("No tool deletes or moves files: they can be read and written.")
+    return found
 
 
 def _without_paths(text: str) -> str:

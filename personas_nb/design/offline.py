@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from personas_nb.design import lexicon
 from personas_nb.design.designer import DesignAnswer, DesignRequest, chained, markdown_of
+from personas_nb.design.exclusions import on_other_days, ruled_out
 from personas_nb.design.prose import (
     GENERIC_VERBS,
     clauses,
@@ -42,6 +43,7 @@ from personas_nb.entities.structured_prompt import StructuredPrompt
 from personas_nb.entities.tool import ToolDefinition
 from personas_nb.store.database import Store
 
+WHAT_IT_DOES = "What it does"
 SAYS_SO = "Designed offline by rules and retrieval, without a model"
 
 _OPTIONS = (
@@ -154,8 +156,14 @@ def read(said: Sequence[str], request: DesignRequest, store: Store) -> Reading:
     """What these sentences ask for."""
     text = ". ".join(unwrapped(part).strip().rstrip(".") for part in said if part.strip())
     title, text = _titled(text)
-    schedules = find_schedules(text, request.timezone)
-    task = without(text, [schedule.span for schedule in schedules])
+    found = find_schedules(text, request.timezone)
+    refused = ruled_out(text, found)
+    if refused.wanted:  # else there is nothing to take the days from, and the words stay in the task
+        schedules = [on_other_days(one, refused.days) for one in refused.wanted]
+        spans = [*(one.span for one in schedules), *refused.spans]
+    else:
+        schedules, spans = ([], []) if refused.days else (found, [one.span for one in found])
+    task = without(text, spans)
     about_mail = lexicon.speaks_of_mail(task)
     steps = [step_of(clause, about_mail=about_mail) for clause in clauses(task) if not _says_nothing(clause)]
     found_tools, found_connectors = retrieve(task, request.tools, store, steps)
@@ -213,6 +221,7 @@ def _notes(task: str, schedules: Sequence[Schedule]) -> tuple[str, ...]:
     notes = [schedule.note for schedule in schedules if schedule.note]
     if re.search(r"\b(?:pdfs?|excel|xlsx?|docx?)\b", task, re.IGNORECASE):
         notes.append("file_read reads text; PDF, Word and Excel files have to be saved as text or CSV first.")
+    notes += lexicon.out_of_reach(task)
     return tuple(notes)
 
 
@@ -382,7 +391,7 @@ def _highlights(reading: Reading, found: Sequence[str]) -> tuple[DesignHighlight
     if "manual_review" in reading.messages:
         care.insert(0, "Asks you before it acts")
     groups = [
-        ("What it does", "▶", "#0072B2", [sentence_of(clause).removesuffix(".") for clause in found]),
+        (WHAT_IT_DOES, "▶", "#0072B2", [sentence_of(clause).removesuffix(".") for clause in found]),
         ("What it keeps to", "✓", "#007A58", care),
         ("Good to know", "▲", "#946000", list(reading.notes)),
         ("How it was made", "○", "#6B7075", [SAYS_SO]),
@@ -400,7 +409,7 @@ def triggers_of(schedules: Iterable[Schedule]) -> tuple[SuggestedTrigger, ...]:
         SuggestedTrigger(
             trigger_type=one.trigger_type,
             config=one.config,
-            description=" ".join(part for part in (one.description, one.note) if part),
+            description=". ".join(part for part in (one.description, one.note) if part),
         )
         for one in schedules
         if one.trigger_type != "event"

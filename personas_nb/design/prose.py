@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -20,17 +21,17 @@ add alert analyse analyze announce answer append apply approve archive ask book 
 calculate call categorise categorize check classify clean collect compare compile compose compute confirm
 convert copy count crawl create cross-check deduplicate delete deliver describe detect digest discard download
 draft email emit enrich ensure escalate estimate evaluate explain export extract fetch file fill filter find
-flag follow forecast format forward gather generate give greet group hand highlight identify inform inspect
+flag follow forecast format forward gather generate get give greet group hand highlight identify inform inspect
 invoke join keep label launch learn let list load log look mail make mark match measure memorise memorize
 merge message monitor move notify note open order organise organize parse pass pay pick ping plan plot poll
-post prepare prioritise prioritize process produce propose publish pull push query raise rank rate read
+post prepare prioritise prioritize process produce proofread propose publish pull push query raise rank rate read
 recommend reconcile record refresh remember remind rename reply report reschedule research respond retrieve
 review rewrite run save scan score scrape screen search select send share show sort split start store submit
 suggest sum summarise summarize sync tag take tell test tidy track transcribe transform translate trigger turn
 update upload use validate verify warn watch write
 """
 )
-GENERIC_VERBS = word_set("add do give keep let make take use")
+GENERIC_VERBS = word_set("add do get give keep let make take use")
 _STOPWORDS = word_set(
     """a an the this that these those my me i you your our us we it its he she they them their his her some any each
     every all both of in on at to from for with by about into onto over under and or but if when whenever while then
@@ -55,7 +56,15 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _ROLE = re.compile(r"\s*(?:you are|you're|act as|be) (?:an?|the|my|our)\b", re.IGNORECASE)
+DOMAIN = r"(?<![\w@./-])(?:[A-Za-z0-9-]{1,63}\.){1,4}(?:com|org|net|edu|gov|io|dev|eu|de|uk|fr|ch|nl|cz)(?!\w|\.\w|@)"
+"""An address of the web that is written without its scheme."""
+# What stands in quotes is a name or somebody's words: it stays.
+_SPOKEN = re.compile(
+    r"(?P<quoted>\"[^\"]*\"|“[^”]*”|(?<!\w)'[^']*'(?!\w))"
+    r"|\b(?:I am|we are|I'm|we're|my|our|me|us|I|we|mine|your?)\b"
+)
 _WRAPPED_CHARS = 60  # a line this long was broken because it was long
+_WATCHING = re.compile(r"^keep (?:an eye|watch) (?:on|over)\b", re.IGNORECASE)
 _CONDITION = re.compile(
     r"^(?:if|when|whenever|unless|once|as soon as|in case|before|after|for each|for every|where|while|until)\b",
     re.IGNORECASE,
@@ -64,7 +73,7 @@ _CONDITION = re.compile(
 
 def without(text: str, spans: Iterable[tuple[int, int]]) -> str:
     """The text without these spans (start, end), and without the punctuation that they leave behind."""
-    for start, end in sorted(spans, reverse=True):
+    for start, end in sorted(set(spans), reverse=True):  # two triggers may stand in the same words
         text = f"{text[:start]} {text[end:]}"
     text = re.sub(r"[ \t]+", " ", text)
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
@@ -98,12 +107,20 @@ def clauses(text: str) -> list[str]:
     """
     found: list[str] = []
     for sentence in re.split(r"(?<=[.!?])\s+|[;\n]+", text):
-        if _ROLE.match(sentence):
-            continue
         sentence, third_person = _without_filler(sentence.strip(" \t.!?,-•*"))
+        if _ROLE.match(sentence):
+            sentence, third_person = _task_of_role(sentence), True
         parts = [part.strip(" \t.,:") for part in _splitter(third_person).split(sentence)]
         found += _joined([part for part in parts if part], third_person)
     return found
+
+
+def _task_of_role(sentence: str) -> str:
+    """What somebody with that role does (“a tutor that explains …”); empty when only the role is named."""
+    after = (
+        sentence[match.end() :] for match in re.finditer(r"\b(?:that|which|who)\s+", sentence, re.IGNORECASE)
+    )
+    return next((rest for rest in after if verb_of(rest)), "")
 
 
 def _without_filler(sentence: str) -> tuple[str, bool]:
@@ -154,6 +171,8 @@ def verb_of(clause: str) -> str:
     >>> verb_of("summarises my mail"), verb_of("the mail")
     ('summarise', '')
     """
+    if _WATCHING.match(clause):
+        return "watch"
     words = clause.split(maxsplit=1)
     word = words[0].lower().strip(",.:;!?“”\"'") if words else ""
     stems = [word, word.removesuffix("s"), word.removesuffix("es"), re.sub(r"ies$", "y", word)]
@@ -182,17 +201,19 @@ def sentence_of(clause: str) -> str:
 def to_the_user(text: str) -> str:
     """The text as one says it to the person who wrote it.
 
-    >>> to_the_user("Reads my inbox and tells me when I'm late")
-    "Reads your inbox and tells you when you're late"
+    >>> to_the_user("Reads my inbox, tells me when I'm late, and compares what I give you")
+    "Reads your inbox, tells you when you're late, and compares what you give it"
     """
     words = {"my": "your", "our": "your", "me": "you", "us": "you", "i": "you", "we": "you", "mine": "yours"}
-    text = re.sub(r"\b(?:I am|we are)\b", "you are", text)
-    text = re.sub(r"\bI'm\b", "you're", text)
-    return re.sub(
-        r"\b(?:my|our|me|us|I|we|mine)\b",
-        lambda match: words[match[0].lower()],
-        text,
-    )
+    words |= {
+        "i am": "you are",
+        "we are": "you are",
+        "i'm": "you're",
+        "we're": "you're",
+        "you": "it",
+        "your": "its",
+    }
+    return _SPOKEN.sub(lambda match: match["quoted"] or words[match[0].lower()], text)
 
 
 def summary_of(found: Sequence[str]) -> str:
@@ -201,15 +222,18 @@ def summary_of(found: Sequence[str]) -> str:
     >>> summary_of(["read my inbox", "post a summary", "If it is empty, tell me"])
     'Reads your inbox, then posts a summary. If it is empty, tells you.'
     """
-    said, also = [], []
-    for clause in found[:5]:
-        if verb_of(clause):
-            said.append(_third_person(clause))
+    sentences: list[str] = []
+    for does, run in groupby(found[:5], key=lambda clause: bool(verb_of(clause))):
+        if does:
+            sentences.append(", then ".join(map(_third_person, run)))
         else:
-            also.append(re.sub(r"(?<=, )\w+", lambda match: _third_person(match[0]), clause, count=1))
-    more = f", and {len(found) - 5} more" if len(found) > 5 else ""
-    sentences = [", then ".join(said) + more] if said else []
-    return " ".join(sentence_of(to_the_user(sentence)) for sentence in (*sentences, *also))
+            sentences += [
+                re.sub(r"(?<=, )\w+", lambda match: _third_person(match[0]), clause, count=1)
+                for clause in run
+            ]
+    if len(found) > 5:
+        sentences[-1] += f", and {len(found) - 5} more"
+    return " ".join(sentence_of(to_the_user(sentence)) for sentence in sentences)
 
 
 def _third_person(clause: str) -> str:
@@ -240,6 +264,8 @@ _ROLES = (
     ("reply respond answer", "responder"),
     ("draft compose", "drafts"),
     ("approve confirm review", "reviewer"),
+    ("proofread", "proofreader"),
+    ("explain", "explainer"),
     ("extract parse", "extractor"),
     ("research compare analyse analyze", "analyst"),
     ("remind", "reminder"),
@@ -249,7 +275,7 @@ _ROLES = (
 )
 _HEAD_END = re.compile(
     r"\s(?:in|from|for|of|to|with|about|on|into|onto|that|which|who|what|how|why|where|when|if|and|or|as|by|via|at|under|over|after|before"
-    r"|is|are|has|have|than|because|so|then|using|since|until|whether|against)\b|[,;:(]|$",
+    r"|is|are|has|have|than|because|so|then|using|since|until|whether|against|i|we|you|they)\b|[,;:(]|$",
     re.IGNORECASE,
 )
 
@@ -273,15 +299,15 @@ def name_of(found: Sequence[str], *, otherwise: Sequence[str] = ()) -> str:
 
 def _object(clause: str) -> list[str]:
     """The words of what the clause's verb acts on, without articles; none when it has no object of its own."""
-    clause = re.sub(r"^keep (?:an eye|watch) (?:on|over)\b", "watch", clause, flags=re.IGNORECASE)
+    clause = _WATCHING.sub("watch", clause)
     if not verb_of(clause) and not _CONDITION.match(clause):
         return []
     words = clause.split()[1:]
     while words and words[0].lower() in _DROPPED | _LEADING:
         words.pop(0)
     rest = " ".join(words)
-    if url := re.match(r"https?://(?:www\.)?([^/\s:]+)", rest):
-        return [url[1]]
+    if url := re.match(rf"https?://(?:www\.)?([^/\s:]+)|(?:(?:whether|if) )?({DOMAIN})", rest, re.IGNORECASE):
+        return [url[1] or url[2]]
     product = re.match(rf"(?:{'|'.join(sorted(_PRODUCTS))})\s+(?:of|about|on)\s+(.+)", rest, re.IGNORECASE)
     rest = product[1] if product else rest
     end = _HEAD_END.search(f" {rest}")
@@ -298,7 +324,10 @@ def _object(clause: str) -> list[str]:
 def _product(found: Sequence[str]) -> list[str]:
     """What comes out, or the role that the last telling verb gives."""
     for clause in reversed(found):
-        for word in re.findall(r"[a-z]+", clause.lower()):
+        acts_on = (
+            clause.lower().split(" ", 1)[1:] if verb_of(clause) else [clause.lower()]
+        )  # “list …” is no list
+        for word in re.findall(r"[a-z]+", " ".join(acts_on)):
             if word in _PRODUCTS:
                 return [word]
     verbs = [verb_of(part.strip()) for clause in found for part in clause.split(",")]

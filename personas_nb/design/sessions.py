@@ -134,7 +134,7 @@ class Sessions:
         if id_or_prefix == "latest":
             found = self._table.find(order_by="updated_at desc", limit=1)
         else:
-            prefix = id_or_prefix.strip().lower()
+            prefix = str(id_or_prefix).strip().lower()
             found = self._table.find("substr(id, 1, ?) = ?", [len(prefix), prefix], limit=2) if prefix else []
         if len(found) > 1:
             raise InvalidInput(f"Several sessions begin with “{id_or_prefix}”.", hint="Give more of the id.")
@@ -481,7 +481,9 @@ class DesignSession:
             ask = self.question
             raise InvalidInput(
                 f"There is no design yet: {ask.question}" if ask else "There is no design yet.",
-                hint='Answer with `%persona answer "…"`.' if ask else "Try again with session.retry().",
+                hint='Answer with `%persona answer "…"`.'
+                if ask
+                else f"Try again with `%persona sessions resume {self.id[:8]}`.",
             )
         return self.result
 

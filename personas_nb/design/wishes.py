@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from personas_nb.design.designer import DesignRequest, chained, markdown_of
+from personas_nb.design.exclusions import on_other_days, ruled_out, weekdays_of
 from personas_nb.design.offline import (
+    WHAT_IT_DOES,
     Step,
     channels_of,
     connectors_of,
@@ -22,9 +24,9 @@ from personas_nb.design.offline import (
     subscriptions_of,
     triggers_of,
 )
-from personas_nb.design.prose import clauses, content_words, without, word_set
+from personas_nb.design.prose import clauses, content_words, sentence_of, without, word_set
 from personas_nb.design.schedules import Schedule, find_schedules
-from personas_nb.entities.design import DesignResult, FlowStep, SuggestedTrigger
+from personas_nb.entities.design import DesignHighlight, DesignResult, FlowStep, SuggestedTrigger
 from personas_nb.store.database import Store
 from personas_nb.triggers import cron
 
@@ -64,6 +66,7 @@ _TIME = re.compile(
     r"(?:\s+o['’]?clock)?",
     _I,
 )
+_CLAUSE_END = re.compile(r"[,;\n]|\.\s|\b(?:and|but)\b", _I)
 _CHANGE_WORDS = word_set(
     """instead run start it change make move set schedule time trigger at to now rather only please actually also
     always additionally well once shift reschedule"""
@@ -102,7 +105,8 @@ def refined(previous: DesignResult, request: DesignRequest, store: Store) -> Des
     fields: dict[str, Any] = {}
     if wish.name:
         fields["name"] = wish.name
-    rest = _reschedule(wish, previous, request, fields)
+    wish, timed = _rule_out(wish, previous, request, fields)
+    rest = _reschedule(wish, timed, request, fields)
     tools = _without_tools(previous.suggested_tools, wish)
     used, steps = _new_steps(rest, previous, request)
     found_tools, found_connectors = retrieve(rest, request.tools, store, steps) if steps else ((), ())
@@ -114,6 +118,7 @@ def refined(previous: DesignResult, request: DesignRequest, store: Store) -> Des
     _rewrite_prompt(previous, request, tools, steps, fields)
     if steps:
         fields["flow"] = chained(_with_boxes(previous, steps))
+        fields["design_highlights"] = _highlighted(previous.design_highlights, steps)
     return previous.changed(**fields) if fields else previous
 
 
@@ -201,11 +206,31 @@ def _connect(
 # ── schedules ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _rule_out(
+    wish: _Wish, previous: DesignResult, request: DesignRequest, fields: dict[str, Any]
+) -> tuple[_Wish, DesignResult]:
+    """Take days that are not wanted from the triggers: what is left of the wish, and the design without them."""
+    refused = ruled_out(wish.rest, find_schedules(wish.rest, request.timezone))
+    triggers = tuple(on_other_days(one, refused.days) for one in previous.suggested_triggers)
+    fired = frozenset[int]().union(*(weekdays_of(one.config) for one in _scheduled(triggers)))
+    if not refused.days or not fired or fired & refused.days:
+        return wish, previous  # nothing is ruled out, or cron cannot say it: it stays a sentence
+    if triggers != previous.suggested_triggers:
+        fields["suggested_triggers"] = triggers
+    rest = without(wish.rest, refused.spans)
+    if not (_says_more(rest) or find_schedules(rest) or _TIME.search(rest)):
+        rest = ""
+    return replace(wish, rest=rest), previous.changed(suggested_triggers=triggers)
+
+
 def _reschedule(wish: _Wish, previous: DesignResult, request: DesignRequest, fields: dict[str, Any]) -> str:
     """Put changed triggers and subscriptions into ``fields``; what is left of the wish."""
     if wish.by_hand and previous.suggested_triggers:
         fields["suggested_triggers"] = ()
-    found = find_schedules(wish.rest, request.timezone)
+    found = list(find_schedules(wish.rest, request.timezone))
+    refused = ruled_out(wish.rest, found)
+    if refused.days:  # days that no trigger has: they must not become one
+        found = list(refused.wanted)
     is_more = bool(re.search(r"\b(?:also|additionally|as well|too|in addition)\b", wish.rest, _I))
     rest = without(wish.rest, [one.span for one in found])
     if not found:
@@ -215,7 +240,9 @@ def _reschedule(wish: _Wish, previous: DesignResult, request: DesignRequest, fie
         found = find_schedules(f"every day at {match['time']}", request.timezone)
         if not found:
             return wish.rest
-        triggers = tuple(_at_time_of(found[0], one) for one in _scheduled(previous)) or triggers_of(found)
+        triggers = tuple(
+            _at_time_of(found[0], one) for one in _scheduled(previous.suggested_triggers)
+        ) or triggers_of(found)
         rest = without(wish.rest, [match.span()])
     else:
         triggers = triggers_of(_with_time_of(one, previous) for one in found)
@@ -242,8 +269,14 @@ def _reschedule(wish: _Wish, previous: DesignResult, request: DesignRequest, fie
 
 
 def _means_something_else(text: str, match: re.Match[str]) -> bool:
-    """Whether a time stands in a sentence about something else (“stop at 5 results”)."""
-    return _says_more(f"{text[: match.start()]} {text[match.end() :]}")
+    """Whether a time stands in a clause about something else (“stop at 5 results”)."""
+    ends = [cut.end() for cut in _CLAUSE_END.finditer(text, 0, match.start())]
+    after = _CLAUSE_END.search(text, match.end())
+    clause = (
+        text[ends[-1] if ends else 0 : match.start()],
+        text[match.end() : after.start() if after else None],
+    )
+    return _says_more(" ".join(clause))
 
 
 def _says_more(text: str) -> bool:
@@ -251,12 +284,8 @@ def _says_more(text: str) -> bool:
     return not set(content_words(text)) <= _CHANGE_WORDS
 
 
-def _scheduled(previous: DesignResult) -> list[SuggestedTrigger]:
-    return [
-        one
-        for one in previous.suggested_triggers
-        if one.trigger_type == "schedule" and one.config.get("cron")
-    ]
+def _scheduled(triggers: Sequence[SuggestedTrigger]) -> list[SuggestedTrigger]:
+    return [one for one in triggers if one.trigger_type == "schedule" and one.config.get("cron")]
 
 
 def _at_time_of(time: Schedule, trigger: SuggestedTrigger) -> SuggestedTrigger:
@@ -272,9 +301,11 @@ def _at_time_of(time: Schedule, trigger: SuggestedTrigger) -> SuggestedTrigger:
 
 def _with_time_of(schedule: Schedule, previous: DesignResult) -> Schedule:
     """New days whose time was only assumed keep the time that the design has."""
-    earlier = _scheduled(previous)
+    earlier = _scheduled(previous.suggested_triggers)
     if "assumed" not in schedule.description or not earlier or schedule.trigger_type != "schedule":
         return schedule
+    if not all(field.isdigit() for field in schedule.config["cron"].split()[:2]):
+        return schedule  # “twice a day”: how many times is what was asked for
     fields = earlier[0].config["cron"].split()
     if len(fields) != 5 or not all(re.fullmatch(r"[\d,]+", one) for one in fields[:2]):
         return schedule
@@ -355,6 +386,14 @@ def _continued(instructions: str, texts: Sequence[str]) -> str:
     first = (numbers[-1] if numbers else 0) + 1
     added = "\n".join(f"{first + number}. {text}" for number, text in enumerate(texts))
     return f"{instructions.rstrip()}\n{added}" if instructions.strip() else added
+
+
+def _highlighted(before: Sequence[DesignHighlight], steps: Sequence[Step]) -> tuple[DesignHighlight, ...]:
+    """The highlights, with the new steps in the one that says what it does."""
+    added = [sentence_of(step.clause).removesuffix(".") for step in steps]
+    return tuple(
+        one.changed(items=(*one.items, *added)) if one.category == WHAT_IT_DOES else one for one in before
+    )
 
 
 def _with_boxes(previous: DesignResult, steps: Sequence[Step]) -> list[FlowStep]:

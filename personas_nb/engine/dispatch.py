@@ -16,7 +16,7 @@ from personas_nb.store.executions import ExecutionTable
 from personas_nb.worker import Worker, is_alive
 
 LOOK_SECONDS = 0.5  # how soon a slot freed by another process, or its cancel request, is seen
-RECOVER_SECONDS = 10.0
+RECOVER_SECONDS = 2.0
 
 
 class Dispatcher:

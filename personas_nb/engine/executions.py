@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import os
 import queue
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -17,7 +17,8 @@ from personas_nb.engine.dispatch import Dispatcher, recover
 from personas_nb.engine.feed import Batch
 from personas_nb.engine.models import key_redactor, resolve
 from personas_nb.engine.prompt import as_text
-from personas_nb.entities.base import made
+from personas_nb.engine.run_files import RunFiles
+from personas_nb.entities.base import made, new_id
 from personas_nb.entities.execution import FINISHED, Execution
 from personas_nb.entities.model_profile import PROVIDERS
 from personas_nb.entities.persona import Persona
@@ -29,6 +30,7 @@ from personas_nb.store.database import Store
 from personas_nb.store.executions import ExecutionTable, RunEventTable
 
 Input = str | Mapping[str, Any] | Sequence[Any] | None
+STARTED = ("queued", "running")  # what its process will end, if it lives
 CANCEL_SECONDS = 5.0
 POLL_SECONDS = 0.2
 
@@ -88,20 +90,16 @@ class Executions:
             who.id, who.name, queue_limit=self.settings.queue_limit
         )  # before files are copied
         dispatcher = self._dispatcher()
-        execution = made(
-            Execution,
-            {
-                "persona_id": who.id,
-                "persona_name": who.name,
-                "input_data": text,
-                "requested_provider": provider,
-                **limits,
-                "retry_of": retry_of,
-                "worker_id": dispatcher.worker.id,
-                "files": self._copied(who, paths),
-            },
-        )
-        self.table.enqueue(execution, queue_limit=self.settings.queue_limit)
+        fields = {
+            "persona_id": who.id,
+            "persona_name": who.name,
+            "input_data": text,
+            "requested_provider": provider,
+            **limits,
+            "retry_of": retry_of,
+            "worker_id": dispatcher.worker.id,
+        }
+        execution = self._enqueued(who, paths, fields)
         self._latest = execution.id
         feed = dispatcher.feeds.subscribe(execution.id)
         return RunHandle(self, execution.id, dispatcher.started(execution.id), feed)
@@ -113,6 +111,8 @@ class Executions:
     def whole(self, execution_id: str) -> Execution:
         """One run, whole, by its id; raises ``NotFound``."""
         found = self.table.whole(execution_id)
+        if found is not None and found.status in STARTED and recover(self.store):
+            found = self.table.whole(execution_id)
         if found is None:
             raise NotFound(
                 f"The run {execution_id[:8]} is gone.", hint="`%persona runs` lists those there are."
@@ -126,7 +126,7 @@ class Executions:
             if newest is None:
                 raise NotFound("There is no run yet.", hint="Start one with `%persona run NAME`.")
             return newest
-        prefix = reference.strip().lower()
+        prefix = str(reference).strip().lower()
         found = self.table.find("id >= ? and id < ?", [prefix, prefix + "g"], limit=3) if prefix else []
         if not found:
             raise NotFound(f"There is no run “{reference}”.", hint="`%persona runs` lists them.")
@@ -141,6 +141,7 @@ class Executions:
         self, persona: Persona | str | None = None, status: str | None = None, limit: int = 50
     ) -> list[Execution]:
         """Runs, newest first, without their texts; of one persona or status where given."""
+        recover(self.store)
         where, values = ["1"], []
         if persona is not None:
             where.append("persona_id = ?")
@@ -213,9 +214,12 @@ class Executions:
         return key_redactor(self.settings, model=model).redact(text)
 
     def _checked_files(self, files: Sequence[str | Path]) -> builtins.list[Path]:
-        paths = [Path(file).expanduser() for file in ([files] if isinstance(files, str | Path) else files)]
+        given = [files] if isinstance(files, str | Path) else list(files or ())
+        if not all(isinstance(file, str | os.PathLike) for file in given):
+            raise InvalidInput("Files are given by their paths.", hint="Give a path, or a list of paths.")
+        paths = [Path(file).expanduser() for file in given]
         for path in paths:
-            if not path.is_file():
+            if not _is_file(path):
                 raise InvalidInput(f"There is no file {path}.", hint="Give the path of a file that exists.")
             if (size := path.stat().st_size) > self.settings.input_limit_bytes:
                 raise _too_large(path.name, size, self.settings.input_limit_bytes)
@@ -224,16 +228,21 @@ class Executions:
             raise InvalidInput("Two of the files have the same name.", hint="Rename one of them.")
         return paths
 
-    def _copied(self, persona: Persona, paths: Sequence[Path]) -> tuple[str, ...]:
+    def _enqueued(self, persona: Persona, paths: Sequence[Path], fields: dict[str, Any]) -> Execution:
         from personas_nb.engine.runner import workspace_of
 
-        if not paths:
-            return ()
-        inputs = workspace_of(self.store.home, persona) / "inputs"
-        inputs.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            shutil.copyfile(path, inputs / path.name)
-        return tuple(f"inputs/{path.name} ({path.stat().st_size:,} bytes)" for path in paths)
+        execution_id, files = new_id(), RunFiles(paths, workspace_of(self.store.home, persona))
+        try:
+            files.copy()
+            with self.store.write():
+                used = self.table.open_files(persona.id) if paths else []
+                listing = files.listing(used, execution_id)
+                execution = made(Execution, {**fields, "id": execution_id, "files": listing})
+                self.table.enqueue(execution, queue_limit=self.settings.queue_limit)
+                files.place()  # at last: what was refused before changes no file
+        finally:
+            files.discard()
+        return execution
 
 
 class RunHandle:
@@ -325,6 +334,8 @@ class RunHandle:
             time.sleep(max(tick_seconds, POLL_SECONDS))
 
     def _is_over(self) -> bool:
+        if self.ended is None:  # somebody else's process runs it, and may have died
+            recover(self._executions.store)
         found = self._executions.table.get(self.id)
         return found is None or found.status in FINISHED or found.status == "waiting"
 
@@ -368,6 +379,13 @@ class RunEvents:
             yield [event for _seq, _at, event in rows]
             if is_over:
                 return
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is longer than the system takes
+        return False
 
 
 def _too_large(what: str, size_bytes: int, limit_bytes: int) -> TooLarge:

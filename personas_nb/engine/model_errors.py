@@ -23,6 +23,7 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from personas_nb.engine.models import KEY_VARIABLES
 from personas_nb.errors import ModelError
 
 _NAMES = {
@@ -33,13 +34,7 @@ _NAMES = {
     "custom": "the model server",
     "rehearsal": "the rehearsal model",
 }
-_KEY_VARIABLES = {
-    "anthropic": "ANTHROPIC_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "custom": "OPENAI_API_KEY",
-    "ollama": "OLLAMA_API_KEY",
-    "litellm": "ANTHROPIC_AUTH_TOKEN",
-}
+_KEY_VARIABLES = {**KEY_VARIABLES, "openai": KEY_VARIABLES["custom"]}
 
 # (module, class, reason), the more specific class first. A reason is a kind, or refines one: see _REASONS.
 _TYPES = (
@@ -297,6 +292,16 @@ def retry_after_seconds(headers: Mapping[str, str], *, now: datetime | None = No
         return None
     moment = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def name_of(provider: str) -> str:
+    """What a provider is called at the beginning of a sentence.
+
+    >>> name_of("custom")
+    'The model server'
+    """
+    name = _NAMES.get(provider, provider)
+    return name[:1].upper() + name[1:]
 
 
 # --- which reason ---------------------------------------------------------------------------------------

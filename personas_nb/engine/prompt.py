@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
+
+from pydantic import BaseModel
 
 from personas_nb.engine.protocol import explain
 from personas_nb.entities.memory import Memory
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.tool import ToolDefinition
+from personas_nb.errors import InvalidInput
 
 EXECUTE_NOW = """\
 Carry out your instructions now, on the input above if there is one. Use the tools you were given; do not
@@ -33,12 +37,18 @@ def assemble(
     """The prompt as text; pure: the same arguments give the same text.
 
     ``credentials`` are the names of environment variables (or mappings with ``name`` and ``description``), never
-    values. ``input`` and ``memories`` are fenced with ``boundary``, which must be unguessable in production.
+    values. ``input`` and ``memories`` are fenced with ``boundary``, which must be unguessable in production. Raises
+    ``InvalidInput`` for an empty boundary, and for an input that cannot be written as JSON.
 
     >>> persona = Persona(name="Echo", system_prompt="You repeat the input.")
     >>> assemble(persona, input="hello", boundary="b0").splitlines()[0]
     '# Persona: Echo'
     """
+    if not isinstance(boundary, str) or not boundary.strip():
+        raise InvalidInput(
+            "Input and memories need a boundary.",
+            hint="Give an unguessable text, as secrets.token_hex makes it.",
+        )
     sections = [
         ("# Persona: " + persona.name, ""),
         ("## Description", persona.description.strip()),
@@ -58,10 +68,38 @@ def assemble(
 
 
 def as_text(value: str | Mapping[str, Any] | Sequence[Any] | None) -> str | None:
-    """An input as the text that is stored and sent: JSON for structures, text as it is."""
+    """An input as the text that is stored and sent: JSON for structures, text as it is.
+
+    NaN and infinity become null, which JSON has. Raises ``InvalidInput`` for what is no JSON: a structure that
+    contains itself or is nested too deeply, a key that is no text.
+    """
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2, default=_plain)
+        if "NaN" in text or "Infinity" in text:
+            known = json.loads(text, parse_constant=lambda _name: None)
+            text = json.dumps(known, ensure_ascii=False, indent=2)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InvalidInput(
+            f"The input cannot be written as JSON: {reason}.",
+            hint="Give text, or a dict or list of plain values.",
+        ) from None
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for, as something that it has."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays, a pandas Series
+        return value.tolist()
+    return str(value)
 
 
 def _tool(tool: ToolDefinition) -> str:

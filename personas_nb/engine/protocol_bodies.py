@@ -5,6 +5,7 @@ Both ways in, JSON in the text and a tool call of the same name, are checked by 
 - A required field that is missing, or a value of the wrong type, is refused: nothing is guessed.
 - What has an obvious nearest meaning is taken with a warning: an importance outside 1–10, an unknown
   category or severity.
+- Null for an optional field means that it was not given.
 - Keys that a body does not know are kept: a persona may say more than we use.
 """
 
@@ -14,7 +15,15 @@ import copy
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic import field_validator as on_field
 from pydantic_core import PydanticCustomError
 
@@ -42,6 +51,16 @@ def _offer_blockers(schema: dict[str, Any]) -> None:
 
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or None not in value.values():
+            return value
+        # Models fill in every field that they were told of; where any value will do, null is one.
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        any_value = {name for name in optional if cls.model_fields[name].annotation is Any}
+        return {k: v for k, v in value.items() if v is not None or k not in optional - any_value}
 
 
 class UserMessage(_Body):

@@ -47,7 +47,7 @@ class Reviews:
         if reference == "latest":
             found = self.table.find(order_by="created_at desc, rowid desc", limit=1)
         else:
-            prefix = reference.strip().lower()
+            prefix = str(reference).strip().lower()
             found = self.table.find("id >= ? and id < ?", [prefix, prefix + "g"], limit=2) if prefix else []
         if not found:
             raise NotFound(f"There is no review “{reference}”.", hint="`%persona reviews` lists them.")

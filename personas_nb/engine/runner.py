@@ -138,7 +138,7 @@ class Runner:
             self.rooms.tools.assigned(persona),
             workspace=workspace_of(self.worker.store.home, persona),
             settings=settings,
-            redact=redactor.redact,
+            redactor=redactor,
             rehearsal=model.is_rehearsal,
         )
         memories = (

@@ -5,9 +5,9 @@ input and tool result of a run is added here, and a message whose body was among
 
 - What is compared is the *meaning*: the body after JSON decoding, with its defaults filled in. White
   space, escapes, the order of keys, and whether it came as text or as a tool call make no difference.
-- Bodies are looked for in the text as it is, after undoing up to three layers of JSON escaping (a mail
-  in a JSON tool result in a JSON document), and in each of these after undoing HTML entities; at any
-  depth of a JSON document, under any key that names a protocol message.
+- Bodies are looked for in the text as it is and after undoing up to three layers of what wraps a text in
+  others, in any order: JSON escapes, HTML entities, the doubled quotes of a CSV cell, the “>” and the broken
+  lines of a mail; at any depth of a JSON document, under any key that names a protocol message.
 - Kept are 16-byte digests, at most ``max_bodies``. Should hostile data bring more, or nest bodies more
   than 16 deep, everything counts as contained from then on: not acting is the safe side.
 
@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import html
 import json
+import math
+import quopri
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -33,9 +36,12 @@ from personas_nb.engine.protocol import (
 from personas_nb.errors import InvalidInput
 
 _LAYERS = 3
+# (up to so many characters, variants that are looked at): the bound keeps hostile text affordable
+_VARIANTS = ((262_144, 40), (math.inf, 12))
 _MAX_NESTED_BODIES = 16  # each of them is digested whole: the bound keeps the work linear
-_ESCAPE = re.compile(r'\\(?:(["\\/bfnrt])|u([0-9a-fA-F]{4}))')
-_PLAIN = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPE = re.compile(r"\\(?:([\"'\\/bfnrt])|u([0-9a-fA-F]{4}))")
+_QUOTED_LINE = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
+_PLAIN = {'"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 class Untrusted:
@@ -95,17 +101,39 @@ class Untrusted:
 
 
 def _variants(text: str) -> Iterator[str]:
-    for _ in range(_LAYERS + 1):
-        yield text
-        if "&" in text:
-            yield html.unescape(text)
-        if "\\" not in text:
-            return
-        text = _ESCAPE.sub(_unescaped, text)
+    """The text and what it is without its wrappings, those with fewer layers first; each that can hold a message."""
+    most = next(variants for chars, variants in _VARIANTS if len(text) <= chars)
+    seen, waiting = {text}, deque([(text, 0)])
+    while waiting:
+        text, layers = waiting.popleft()
+        if any(kind in text for kind in PROTOCOL_KINDS):
+            yield text
+        if layers == _LAYERS:
+            continue
+        for sign, undo in _WRAPPINGS:
+            if len(seen) < most and sign in text and (inner := undo(text)) not in seen:
+                seen.add(inner)
+                waiting.append((inner, layers + 1))
 
 
 def _unescaped(found: re.Match[str]) -> str:
     return _PLAIN[found[1]] if found[1] else chr(int(found[2], 16))
+
+
+def _joined(mail: str) -> str:
+    """Without quoted-printable: lines that end in “=” go on in the next, “=3D” is a byte."""
+    return quopri.decodestring(mail.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+
+_WRAPPINGS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("\\", lambda text: _ESCAPE.sub(_unescaped, text)),
+    ("&", html.unescape),
+    ('""', lambda text: text.replace('""', '"')),
+    ("''", lambda text: text.replace("''", "'")),
+    (">", lambda text: _QUOTED_LINE.sub("", text)),
+    ("=\n", _joined),
+    ("=\r\n", _joined),
+)
 
 
 def _bodies(value: Any) -> Iterator[tuple[str, Any, int]]:

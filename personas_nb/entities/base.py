@@ -75,10 +75,18 @@ def in_words(problems: Iterable[Any], entity: type[BaseModel]) -> str:
         where = ".".join(str(part) for part in problem["loc"]) or entity.__name__
         if problem["type"] == "extra_forbidden":
             sentences.append(f"{entity.__name__} has no field “{where}”")
+        elif problem["type"] == "string_pattern_mismatch" and (likeness := _likeness(entity, where)):
+            sentences.append(f"“{where}” must be {likeness}")
         else:
             what = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
             sentences.append(f"“{where}” {what[:1].lower() + what[1:]}")
     return "; ".join(dict.fromkeys(sentences)) + "."
+
+
+def _likeness(entity: type[BaseModel], name: str) -> str:
+    """What a field must look like, in the words of its description."""
+    field = entity.model_fields.get(name)
+    return (field.description or "") if field else ""
 
 
 def _hint(error: ValidationError, entity: type[BaseModel]) -> str:

@@ -21,16 +21,16 @@ def slug_of(name: str) -> str:
     >>> slug_of("Invoice Wächter (EU)")
     'invoice-wachter-eu'
     """
-    ascii_name = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    ascii_name = unicodedata.normalize("NFKD", str(name).casefold()).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")[:64] or "persona"
 
 
 class Persona(Entity):
     """An autonomous agent: identity, instructions, limits; tools, triggers and memories refer to it by ``id``.
 
-    ``None`` in a limit means the setting's default. Two-tier prompt: ``structured_prompt`` wins over
-    ``system_prompt``; a stored text that is no structured prompt is kept as a string, and the run that meets
-    it falls back to ``system_prompt`` with a warning.
+    ``None`` in a limit means the setting's default. Two-tier prompt: ``structured_prompt`` (a mapping, or its
+    JSON) wins over ``system_prompt``; a text that is no structured prompt is kept as a string, and the run that
+    meets it falls back to ``system_prompt`` with a warning.
 
     >>> Persona(name="Invoice watcher", system_prompt="You watch invoices.").slug
     'invoice-watcher'
@@ -68,6 +68,16 @@ class Persona(Entity):
         if isinstance(fields, dict) and not fields.get("slug") and isinstance(fields.get("name"), str):
             return {**fields, "slug": slug_of(fields["name"])}
         return fields
+
+    @field_validator("structured_prompt", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return StructuredPrompt.model_validate_json(value) if value.strip() else None
+        except ValueError:
+            return value
 
     @field_validator("name")
     @classmethod

@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from personas_nb.entities.base import made
 from personas_nb.entities.model_profile import ModelProfile
 from personas_nb.entities.persona import Persona
@@ -84,20 +82,15 @@ def revised(persona: Persona, given: Mapping[str, Any]) -> Persona:
 
 
 def _structured(value: Any) -> StructuredPrompt | str | None:
-    """A mapping must fit; a text that is no structured prompt stays, and the run that meets it says so."""
-    if value is None or isinstance(value, StructuredPrompt):
+    """A mapping must fit; what a text means is the entity's to say."""
+    if value is None or isinstance(value, StructuredPrompt | str):
         return value
     if isinstance(value, Mapping):
         return made(StructuredPrompt, dict(value))
-    if not isinstance(value, str):
-        raise InvalidInput(
-            "“structured_prompt” must be a mapping of its sections.",
-            hint=f"Its sections are {', '.join(SECTIONS)}.",
-        )
-    try:
-        return StructuredPrompt.model_validate(json.loads(value)) if value.strip() else None
-    except (ValueError, ValidationError, RecursionError):
-        return value
+    raise InvalidInput(
+        "“structured_prompt” must be a mapping of its sections.",
+        hint=f"Its sections are {', '.join(SECTIONS)}.",
+    )
 
 
 def _profile(value: Any) -> ModelProfile | None:

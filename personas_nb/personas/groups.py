@@ -69,6 +69,6 @@ class Groups:
             self._rows.delete("id = ?", [group.id])
 
     def _named(self, name: str) -> PersonaGroup | None:
-        wanted = " ".join(name.split()).casefold()
+        wanted = " ".join(str(name).split()).casefold()
         same = [group for group in self.list() if group.name.casefold() == wanted]
         return only(same, name, lambda group: group.id[:8])

@@ -95,7 +95,7 @@ class Personas:
         """The persona, archived ones included. Raises ``NotFound``, and ``InvalidInput`` where several fit."""
         found = self._rows.get(ref.id) if isinstance(ref, Persona) else self._find(str(ref).strip())
         if found is None:
-            shown = ref.name if isinstance(ref, Persona) else ref
+            shown = ref.name if isinstance(ref, Persona) else str(ref)
             known = {name for row in self.list() for name in (row.slug, row.name)}
             raise NotFound(
                 f"There is no persona “{shown}”.",

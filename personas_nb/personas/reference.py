@@ -23,7 +23,7 @@ def by_id(table: Table[E], ref: str, label: Callable[[E], str]) -> E | None:
     """
     if (found := table.get(ref)) is not None:
         return found
-    prefix = ref.lower()
+    prefix = str(ref).lower()  # anything may be given where an id belongs
     if len(prefix) < PREFIX_MIN_LENGTH or not re.fullmatch(r"[0-9a-f-]+", prefix):
         return None
     return only(table.find("substr(id, 1, ?) = ?", [len(prefix), prefix], limit=10), ref, label)

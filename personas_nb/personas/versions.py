@@ -78,7 +78,11 @@ class Versions:
         ``InvalidInput`` for a tag that is a number or has spaces.
         """
         if tag is not None and (
-            not tag or tag.isdecimal() or tag.split() != [tag] or len(tag) > TAG_MAX_LENGTH
+            not tag
+            or not isinstance(tag, str)
+            or tag.isdecimal()
+            or tag.split() != [tag]
+            or len(tag) > TAG_MAX_LENGTH
         ):
             raise InvalidInput(
                 "A tag is one word that is no number.", hint="Choose one such as production or before-audit."

@@ -63,6 +63,11 @@ class ExecutionTable(Table[Execution]):
                 put_text(db, execution.id, "input", execution.input_data)
         return execution
 
+    def open_files(self, persona_id: str) -> list[str]:
+        """The files of all runs of a persona that have not ended."""
+        open_runs = self.find("persona_id = ? and status in (?, ?, ?)", [persona_id, *OPEN])
+        return [file for run in open_runs for file in run.files]
+
     def check_queue(self, persona_id: str, persona_name: str, *, queue_limit: int) -> None:
         """Raise ``QueueFull`` where the persona has as many queued runs as it may."""
         queued = self.count("persona_id = ? and status = 'queued'", [persona_id])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Uni
 from pydantic import TypeAdapter, ValidationError
 
 from personas_nb.entities.base import Entity, in_words, rfc3339
-from personas_nb.errors import StoreError
+from personas_nb.errors import InvalidInput, StoreError
 
 if TYPE_CHECKING:
     from personas_nb.store.database import Store
@@ -45,9 +45,11 @@ class Table(Generic[E]):
         self, where: str = "1", values: Sequence[Any] = (), *, order_by: str = "rowid", limit: int = -1
     ) -> list[E]:
         """The rows that match, as entities."""
+        if not isinstance(limit, int):
+            raise InvalidInput("The limit is no whole number.", hint="Such as limit=50.")
         query = f"select * from {self.name} where {where} order by {order_by} limit ?"
         with self.store.read() as db:
-            rows = db.execute(query, [*(encoded(value) for value in values), limit]).fetchall()
+            rows = db.execute(query, [*(encoded(value) for value in values), encoded(limit)]).fetchall()
         return [self.loaded(row) for row in rows]
 
     def count(self, where: str = "1", values: Sequence[Any] = ()) -> int:
@@ -107,7 +109,7 @@ class Table(Generic[E]):
         plain = entity.model_dump(mode="json", exclude=set(self.skipped))
         json_fields = json_fields_of(self.entity)
         return {
-            name: _json(value) if name in json_fields and value is not None else _scalar(value)
+            name: _json(value) if name in json_fields and value is not None else _holdable(_scalar(value))
             for name, value in plain.items()
         }
 
@@ -187,7 +189,10 @@ def _scalar(value: Any) -> Any:
 
 
 def encoded(value: Any) -> Any:
-    """A field's value as SQLite stores it: times as text, structures as JSON, booleans as 0 or 1."""
+    """A field's value as SQLite stores it: times as text, structures as JSON, booleans as 0 or 1.
+
+    Raises ``InvalidInput`` for what SQLite cannot hold: it is also what somebody gives as a name or an id.
+    """
     if isinstance(value, datetime):
         return rfc3339(value)
     if hasattr(value, "model_dump"):
@@ -195,4 +200,20 @@ def encoded(value: Any) -> Any:
     if isinstance(value, (dict, list, tuple)):
         plain = [item.model_dump(mode="json") if hasattr(item, "model_dump") else item for item in value]
         return _json(value if isinstance(value, dict) else plain)
-    return _scalar(value)
+    return _holdable(_scalar(value))
+
+
+def _holdable(value: Any) -> Any:
+    if value is None or isinstance(value, float | bytes):
+        return value
+    if isinstance(value, str):
+        if value.isascii() or _is_utf8(value):
+            return value
+        raise InvalidInput("The text holds half a character (a lone surrogate).", hint="Leave it out.")
+    if isinstance(value, int):
+        if -(2**63) <= value < 2**63:
+            return value
+        raise InvalidInput("The number is too large to be stored.", hint="Give a smaller one.")
+    raise InvalidInput(
+        f"A {type(value).__name__} cannot be stored or looked up.", hint="Give a text or a number."
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from personas_nb.settings import Settings
 from personas_nb.tools.arguments import check_arguments
 from personas_nb.tools.builtin import BUILTIN, Implementation, Place, in_rehearsal
 from personas_nb.tools.scratch import Scratch
+from personas_nb.vault.redaction import Redactor
 
 ERROR_LIMIT_CHARS = 1000
 DEPTH_LIMIT = 50
@@ -34,9 +35,10 @@ class _Outcome(NamedTuple):
 class Gateway:
     """The assigned tools of one execution.
 
-    ``workspace`` is the folder that file tools are kept in; ``redact`` takes secrets out of a text. In a
-    ``rehearsal`` tools of effect ``none`` are performed, ``local`` ones too but in a scratch copy of the
-    workspace, and ``outside`` ones are described. ``implementations`` has what runs behind each ``script_path``.
+    ``workspace`` is the folder that file tools are kept in; ``redactor`` takes secrets out of what a model gives
+    a tool, so that no file or server gets one, and out of what comes back. In a ``rehearsal`` tools of effect
+    ``none`` are performed, ``local`` ones too but in a scratch copy of the workspace, and ``outside`` ones are
+    described. ``implementations`` has what runs behind each ``script_path``.
     """
 
     def __init__(
@@ -45,14 +47,15 @@ class Gateway:
         *,
         workspace: Path,
         settings: Settings,
-        redact: Callable[[str], str] = str,
+        redactor: Redactor | None = None,
         rehearsal: bool = False,
         implementations: Mapping[str, Implementation] = BUILTIN,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._workspace = workspace
         self._settings = settings
-        self._redact = redact
+        self._redactor = redactor or Redactor({})
+        self._redact = self._redactor.redact
         self._rehearsal = rehearsal
         self._implementations = implementations
         self._scratch: Scratch | None = None
@@ -71,6 +74,7 @@ class Gateway:
         CancelledError; a synchronous tool that has begun then still ends by itself.
         """
         started_at, begun = now(), time.monotonic()
+        arguments = self._redactor.redact_value([arguments])[0]
         shown = self._recorded(arguments)
         outcome = await self._outcome(name, arguments, shown)
         return ToolCallStep(

@@ -252,7 +252,9 @@ class StreamRedactor:
 
 
 def check_secret(name: str, value: str) -> None:
-    """Raises InvalidInput unless ``value`` can be kept out of text: eight characters, and valid Unicode."""
+    """Raises InvalidInput unless ``value`` can be kept out of text: a text of eight characters, valid Unicode."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"The secret {name} is no text.", hint="Give it in quotes.")
     if len(value.strip()) < SECRETS_MIN_LENGTH:
         raise InvalidInput(
             f"The secret {name} is shorter than {SECRETS_MIN_LENGTH} characters.",

@@ -85,7 +85,7 @@ class Call:
             text = self[key] or ""
         if not text.strip():
             where = (
-                "Write it below the line" if self.cell is not None else f"Type `%persona {self.verb.usage}`"
+                "Write it below the line" if self.cell is not None else f"Such as `{self.verb.examples[0]}`"
             )
             raise InvalidInput(f"The {what} is empty.", hint=f"{where}.")
         return text

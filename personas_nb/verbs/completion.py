@@ -112,7 +112,7 @@ def _for(argument: Argument, fragment: str, words: Sequence[str], studio: Opener
     if argument.completer == "verbs":
         return table.nouns()
     if argument.completer == "fields":
-        return _fields()
+        return _values(fragment) or _fields()
     opened = studio() if argument.completer else None
     return _stored(argument.completer, fragment, words, opened) if opened is not None else []
 
@@ -153,6 +153,23 @@ def _fields() -> list[str]:
     names = [name for name in Persona.model_fields if name not in READ_ONLY and name not in FIXED_AT_CREATION]
     profile = [f"model_profile.{name}" for name in ModelProfile.model_fields if name != "auth_credential_id"]
     return [f"{name}=" for name in (*names, "group", *dict.fromkeys(SECTIONS.values()), *profile)]
+
+
+def _values(fragment: str) -> list[str]:
+    """What may stand behind the = of a field that takes few values."""
+    from typing import get_args
+
+    from personas_nb.entities.model_profile import ModelProfile
+
+    field, equals, _ = fragment.partition("=")
+    if not equals:
+        return []
+    if field == "enabled":
+        return ["enabled=true", "enabled=false"]
+    known = ModelProfile.model_fields.get(field.removeprefix("model_profile."))
+    parts = (known.annotation, *get_args(known.annotation)) if known else ()
+    choices = [one for part in parts for one in get_args(part) if isinstance(one, str)]
+    return [f"{field}={one}" for one in choices] if field.startswith("model_profile.") else []
 
 
 def _files(fragment: str) -> list[str]:

@@ -88,8 +88,11 @@ def sessions(call: Call) -> View:
 
 
 def resume(call: Call) -> View:
-    """Make a session the current one."""
-    return _card(call, call.find_session(call["id"]))
+    """Make a session the current one; one whose first design failed tries again."""
+    session = call.find_session(call["id"])
+    if session.state == "idle":
+        session.retry()
+    return _card(call, session)
 
 
 def discard(call: Call) -> View:
@@ -120,9 +123,18 @@ def _card(call: Call, session: DesignSession, *notes: str, changed: Sequence[str
         rehearsal=session.is_rehearsal,
         question=session.question,
         changed=changed,
+        applied_to=_applied_to(call, session),
     )
     flow = (flow_markdown(result.flow),) if result.flow.steps else ()
     return noted(replace(card, value=session, also=flow), *notes)
+
+
+def _applied_to(call: Call, session: DesignSession) -> str:
+    """The slug of the persona that the session was applied to; empty when it is gone or there is none."""
+    with suppress(PersonaError):
+        if session.state == "applied" and session.record.persona_id:
+            return call.studio.personas.get(session.record.persona_id).slug
+    return ""
 
 
 def _next_fires(trigger: SuggestedTrigger, tz: str) -> list[datetime]:

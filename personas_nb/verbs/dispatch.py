@@ -27,14 +27,14 @@ def perform(
     if typed.wants_help:
         from personas_nb.verbs.looking import all_help, verb_help
 
-        return verb_help(verb) if verb.words else all_help()
+        return verb_help(verb, is_kernel=surface.is_kernel) if verb.words else all_help()
     if cell is not None and not verb.cell:
         shown = f"%persona {verb.words}".strip()
         raise WrongUsage(f"`{shown}` takes no cell.", hint=f"Type it with one %: `{shown}`.")
     filling = filling or Filling({})
     call = Call(
         verb=verb,
-        arguments=typed.values(filling.text),
+        arguments=typed.values(filling.text, has_cell=cell is not None),
         studio=studio,
         surface=surface,
         desk=desk or Desk(),

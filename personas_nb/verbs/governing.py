@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from personas_nb.errors import StoreError
+from personas_nb.errors import NotFound, StoreError
 from personas_nb.verbs.call import Call
 from personas_nb.views.notices import notice
 from personas_nb.views.view import View
@@ -157,7 +157,12 @@ def _decided(call: Call, decide: Callable[..., Review]) -> View:
     before = call.studio.reviews.get(call["id"])
     review = decide(before.id, note=call["note"])
     name = _names(call).get(review.persona_id, "")
-    return review_card(review, persona_name=name, repeated=before.status != "pending", tz=call.tz)
+    waits = False
+    if review.execution_id:
+        with suppress(NotFound):
+            waits = not call.studio.executions.get(review.execution_id).is_finished
+    repeated = before.status != "pending"
+    return review_card(review, persona_name=name, repeated=repeated, waits=waits, tz=call.tz)
 
 
 def messages(call: Call) -> View:

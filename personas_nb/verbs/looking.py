@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from personas_nb.errors import did_you_mean
@@ -115,7 +116,7 @@ def help_(call: Call) -> View:
         raise WrongUsage(f"There is no verb “{' '.join(words)}”.", hint=hint)
     if count == 1 and verb.sub:
         return noun_help(verb.noun)
-    return verb_help(verb)
+    return verb_help(verb, is_kernel=call.surface.is_kernel)
 
 
 def all_help() -> View:
@@ -143,8 +144,9 @@ def noun_help(noun: str) -> View:
     return help_view(rows, title=f"%persona {noun}")
 
 
-def verb_help(verb: Verb) -> View:
-    """One verb: its arguments, what the cell means, examples."""
+def verb_help(verb: Verb, *, is_kernel: bool = True) -> View:
+    """One verb: its arguments, what the cell means, examples; in a shell without what works in a notebook only."""
+    verb = replace(verb, arguments=tuple(one for one in verb.arguments if one.terminal or is_kernel))
     from personas_nb.views.marks import Code
     from personas_nb.views.page import Page
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from personas_nb.errors import did_you_mean
@@ -32,9 +32,13 @@ class Typed:
     wants_help: bool = False
     reads_input: bool = False
     """Whether a lone ``-`` asked for the cell's text from the standard input."""
+    is_silent: bool = False
+    """Whether the line ended with ``;``, which in a notebook means: show nothing."""
 
-    def values(self, fill: Callable[[str], str] = str) -> dict[str, Any]:
+    def values(self, fill: Callable[[str], str] = str, *, has_cell: bool = False) -> dict[str, Any]:
         """The arguments as what they mean, defaults included; ``fill`` puts variables into each text.
+
+        A cell below (``has_cell``) stands in for the verb's free text.
 
         Raises ``WrongUsage`` for what is missing or no number, duration or choice.
         """
@@ -43,11 +47,8 @@ class Typed:
         for argument in self.verb.arguments:
             given = self.raw.get(argument.key)
             if given is None or given == "":
-                if argument.required:
-                    raise WrongUsage(
-                        f"`{self.verb.words}` needs {argument.unit or argument.name.upper()}.",
-                        hint=f"Type `%persona {self.verb.usage}`.",
-                    )
+                if argument.required and not (has_cell and argument.name == self.verb.free_text):
+                    raise self._missing(argument)
                 found[argument.key] = absent(argument)
             elif argument.kind == "fields":
                 found[argument.key] = fields_of(given, fill)  # type: ignore[arg-type]  # a flag has no such kind
@@ -56,6 +57,10 @@ class Typed:
             else:
                 found[argument.key] = given if isinstance(given, bool) else converted(argument, fill(given))
         return found
+
+    def _missing(self, argument: Argument) -> WrongUsage:
+        what = (argument.unit or argument.name.upper()).removesuffix(" …").replace('"…"', "a text")
+        return WrongUsage(f"`{self.verb.words}` needs {what}.", hint=f"Type `%persona {self.verb.usage}`.")
 
 
 # ── lines ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -68,6 +73,7 @@ def parse_line(line: str, *, has_cell: bool = False) -> Typed:
     >>> typed.raw["text"], typed.raw["session"]
     ("use my boss's mail", '1a2b')
     """
+    line, is_silent = _unsilenced(line)
     words = []
     for word in words_of(line):
         if word.quoted or word.text.startswith("-"):
@@ -84,7 +90,24 @@ def parse_line(line: str, *, has_cell: bool = False) -> Typed:
         reader.read_free(rest, has_cell=has_cell)
     else:
         reader.read_words(rest)
-    return reader.typed()
+    if is_silent and verb.option("--quiet"):
+        reader.raw["quiet"] = True
+    return replace(reader.typed(), is_silent=is_silent)
+
+
+def _unsilenced(line: str) -> tuple[str, bool]:
+    """The line without a ``;`` at its end, and whether there was one; behind free text only where that is quoted."""
+    before = line.rstrip().removesuffix(";").rstrip()
+    if before == line.rstrip():
+        return line, False
+    words = list(words_of(before))[:2]
+    verb, count = table.find([word.text for word in words])
+    if verb is None or not verb.free_text or verb.positionals[-1].kind == "fields":
+        return before, True
+    # The quoted text itself, or a name or an id and then the text.
+    opening = re.match(r'\s*(?:[^\s"“„]+\s+)?(["“„])', before[words[count - 1].end :])
+    is_quoted = opening is not None and before.endswith(TEXT_QUOTES[opening[1]])
+    return (before, True) if is_quoted else (line, False)
 
 
 def _verb_of(words: Sequence[Word]) -> tuple[Verb, int, int]:
@@ -328,6 +351,8 @@ class _Reader:
         return WrongUsage(f"{argument.name} needs {what}.", hint=self._how())
 
     def _too_much(self, word: str) -> WrongUsage:
+        if not self.verb.words:
+            return _no_verb(word)
         subs = table.subs(self.verb.noun)
         if subs and self.verb.is_default:
             hint = did_you_mean(word, subs, otherwise=f"There are {', '.join(subs)}.")

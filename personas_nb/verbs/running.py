@@ -6,7 +6,7 @@ import keyword
 import time
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from personas_nb.errors import Cancelled, ExecutionError, ExecutionFailed, PersonaError
@@ -103,7 +103,7 @@ def wait(call: Call) -> Any:
     executions = call.studio.executions
     execution = executions.get(call["id"])
     stream = _stream(execution.persona_name, None, execution)
-    execution = _followed(call, executions.handle(execution.id), stream, (), cancels=False)
+    execution = _followed(call, executions.handle(execution.id), stream, (), began=execution, cancels=False)
     return _result(call, execution, quiet=False)
 
 
@@ -127,11 +127,17 @@ def _stream(name: str, model: ResolvedModel | None, execution: Execution | None 
 
 
 def _followed(
-    call: Call, handle: RunHandle, stream: RunStream, notes: tuple[str, ...], *, cancels: bool = True
+    call: Call,
+    handle: RunHandle,
+    stream: RunStream,
+    notes: tuple[str, ...],
+    *,
+    began: Execution | None = None,
+    cancels: bool = True,
 ) -> Execution:
     """The finished run, shown while it goes on and at its end; an interrupt ends it, or only the watching."""
     watch = None if call.arguments.get("quiet") else call.surface.watch()
-    started = time.monotonic()
+    started = time.monotonic() - _age_seconds(began)
 
     def end(execution: Execution) -> None:
         if variable := call.arguments.get("output"):
@@ -160,6 +166,13 @@ def _followed(
     execution = call.studio.executions.get(handle.id)
     end(execution)
     return execution
+
+
+def _age_seconds(execution: Execution | None) -> float:
+    """How long ago the run began; 0 for one that is only beginning."""
+    if execution is None or execution.started_at is None:
+        return 0.0
+    return max((datetime.now(UTC) - execution.started_at).total_seconds(), 0.0)
 
 
 def _card(

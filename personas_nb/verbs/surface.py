@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from personas_nb.views.stream import RunStream
 
 QUIET_REDRAW_MS = 1_000
+_SHELL_PHRASES = (
+    ("the rest of the cell is its input", "with - behind it, the standard input is its input"),
+    (" With %%persona the cell is ", " With - at the end, the standard input is "),
+    ("; the cell is its input", ""),
+)
 
 
 class Notebook:
@@ -61,13 +66,22 @@ class Shell:
         return (execution.output_data or "").rstrip("\n") if quiet else None
 
 
-def presented(result: Any, *, is_plain: bool = False) -> Any:
-    """A verb's result as a cell's value: a view with a picture or a graph shows each as an output of its own."""
+def presented(result: Any, *, is_plain: bool = False, is_silent: bool = False) -> Any:
+    """A verb's result as a cell's value: a view with a picture or a graph shows each as an output of its own.
+
+    ``is_silent``: the value is there, and the cell shows nothing of it.
+    """
+    if is_silent:
+        return _Unshown(**_fields(result)) if isinstance(result, View) else result
     if isinstance(result, View) and (result.png or result.markdown or result.also):
         if is_plain:
             return replace(result, text=printed(result), png=None, markdown=None, also=())
-        return _ManyOutputs(**{field.name: getattr(result, field.name) for field in fields(View)})
+        return _ManyOutputs(**_fields(result))
     return result
+
+
+def _fields(view: View) -> dict[str, Any]:
+    return {field.name: getattr(view, field.name) for field in fields(View)}
 
 
 def printed(result: Any) -> str:
@@ -80,11 +94,13 @@ def printed(result: Any) -> str:
 
 
 def in_shell_words(text: str) -> str:
-    """The verbs in a text as they are typed in a shell.
+    """The verbs in a text as they are typed in a shell, which has no cells.
 
     >>> in_shell_words("Type `%persona list`.")
     'Type `personas list`.'
     """
+    for in_notebook, in_shell in _SHELL_PHRASES:
+        text = text.replace(in_notebook, in_shell)
     return re.sub(r"%%?persona\b", "personas", text)
 
 
@@ -93,6 +109,13 @@ class _ManyOutputs(View):
 
     def _ipython_display_(self) -> None:
         show(self)
+
+
+class _Unshown(View):
+    """A view that a cell has for its value and does not show."""
+
+    def _ipython_display_(self) -> None:
+        """Nothing."""
 
 
 class _AlreadyShown:

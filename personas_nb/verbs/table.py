@@ -220,7 +220,8 @@ VERBS: tuple[Verb, ...] = (
         examples=("%persona apply", "%persona apply mail-boy"),
     ),
     Verb("sessions list", "Design sessions, the newest first.", "designing:sessions", (), DESIGN, is_default=True),
-    Verb("sessions resume", "Go on with a session.", "designing:resume", (_id("session", "sessions"),), DESIGN),
+    Verb("sessions resume", "Go on with a session; one that has no design yet tries again.", "designing:resume",
+         (_id("session", "sessions"),), DESIGN),
     Verb("sessions discard", "Forget a session; its persona stays.", "designing:discard", (_id("session", "sessions"),),
          DESIGN),
     # ── personas ────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,10 +13,11 @@ from personas_nb.entities.design import (
     Feasibility,
     Flow,
     SuggestedConnector,
+    SuggestedTrigger,
 )
 from personas_nb.views import marks
 from personas_nb.views.marks import Cell, Code, Short, Words, one_line, plural, short_id
-from personas_nb.views.page import Page, Step, listing
+from personas_nb.views.page import Page, Step, listing, named
 from personas_nb.views.triggers import fires_words, trigger_words
 from personas_nb.views.view import View
 
@@ -36,8 +37,13 @@ def design_card(
     rehearsal: bool = False,
     question: DesignQuestion | None = None,
     changed: Sequence[str] = (),
+    applied_to: str = "",
 ) -> View:
-    """A design as a whole; ``next_fires`` are the next times of each suggested trigger, ``changed`` is what moved."""
+    """A design as a whole.
+
+    ``next_fires`` are the next times of each suggested trigger, ``changed`` is what moved, ``applied_to`` is the
+    slug of the persona that was made of it.
+    """
     detail = f"design · session {short_id(session_id)}" if session_id else "design"
     page = Page(result.name or "Design", status=state, detail=detail, rehearsal=rehearsal)
     if rehearsal:
@@ -68,7 +74,7 @@ def design_card(
         page.folded(f"{heading} ({len(text):,} characters)", text)
     if result.feasibility:
         _feasibility_block(page, result.feasibility)
-    return page.next(_steps(result, state, question)).view(result)
+    return page.next(_steps(result, state, question, applied_to)).view(result)
 
 
 def question_card(question: DesignQuestion, session: str = "") -> View:
@@ -90,7 +96,7 @@ def session_list(sessions: Sequence[DesignSessionRecord], *, tz: str = "UTC") ->
         [
             Code(short_id(session.id)),
             marks.mark(session.state),
-            one_line(session.name or "", 40),
+            one_line(session.name or _designed_name(session), 40),
             one_line(session.instruction, 90),
             plural(len(session.turns), "turn"),
             Short(marks.moment(session.updated_at, tz)),
@@ -108,6 +114,11 @@ def session_list(sessions: Sequence[DesignSessionRecord], *, tz: str = "UTC") ->
     return listing(
         "Design sessions", headers, rows, empty="No design is under way.", steps=steps, value=list(sessions)
     )
+
+
+def _designed_name(session: DesignSessionRecord) -> str:
+    """The name in the newest design of a session; empty while there is none."""
+    return next((turn.result.name for turn in reversed(session.turns) if turn.result), "")
 
 
 def flow_markdown(flow: Flow) -> View:
@@ -155,10 +166,17 @@ def _trigger_rows(
         zone = trigger.config.get("timezone")
         yield [
             trigger.trigger_type,
-            one_line(trigger_words(trigger.trigger_type, trigger.config), 120),
+            one_line(_fires(trigger), 120),
             Code(str(trigger.config.get("cron", ""))),
             fires_words(fires, zone if isinstance(zone, str) and fires else tz),
         ]
+
+
+def _fires(trigger: SuggestedTrigger) -> str:
+    """When a trigger fires, and whether somebody said so."""
+    words = trigger_words(trigger.trigger_type, trigger.config)
+    assumed = re.search(r"\(([\w ]+ assumed)\)", trigger.description)
+    return f"{words}, {assumed[1]}" if assumed else words
 
 
 def _parts(result: DesignResult) -> list[tuple[str, Cell | None]]:
@@ -171,7 +189,9 @@ def _parts(result: DesignResult) -> list[tuple[str, Cell | None]]:
         f"{channel.type} (needs {channel.required_connector})" if channel.required_connector else channel.type
         for channel in result.suggested_notification_channels
     ]
+    starts_itself = result.suggested_triggers or result.suggested_event_subscriptions
     return [
+        ("starts", "" if starts_itself else "when you run it"),
         ("tools", ", ".join(result.suggested_tools) or "none"),
         ("listens to", ", ".join(listens)),
         ("notifies", ", ".join(tells)),
@@ -215,11 +235,11 @@ def _feasibility_block(page: Page, feasibility: Feasibility, *, heading: bool = 
     return page
 
 
-def _steps(result: DesignResult, state: str, question: DesignQuestion | None) -> list[Step]:
+def _steps(result: DesignResult, state: str, question: DesignQuestion | None, applied_to: str) -> list[Step]:
     if question:
         return []
     if state == "applied":
-        name = f'"{result.name}"' if " " in result.name else result.name or "NAME"
+        name = applied_to or named(result.name) or "NAME"
         return [
             (f"%%persona run {name}", "run it; the rest of the cell is its input"),
             (f"%persona show {name}", "its card"),

@@ -22,23 +22,17 @@ from personas_nb.views.view import View
 CALLS_SHOWN = 30
 CALL_CHARS = 2_000
 
-# What helps against each way a run can end; the model's own sentence comes before it.
+# What helps against each way a run can end, where the error's own sentence above does not say it.
 _REMEDIES: dict[str, tuple[Step, ...]] = {
-    "rate_limit": ("The provider takes no more requests for now; run it again in a few minutes.",),
-    "overloaded": ("The provider is overloaded; run it again in a few minutes.",),
-    "credential": (
-        "The provider refused the key: is the right one in the environment, and does it still work?",
-    ),
     "budget": ("Run it again with a higher --max-budget-usd, or give the persona a higher max_budget_usd.",),
     "turns": ("Run it again with more --max-turns, or ask for less at once.",),
     "tokens": ("It met the token limit that stands where the price is unknown (unknown_price_token_limit).",),
     "timeout": ("Run it again with a longer --timeout, such as 10m.",),
-    "connection": (("%persona health", "does the model's server answer?"),),
+    "connection": (("%persona health", "which model and server the settings name"),),
     "not_found": (("%persona show {name}", "is its model spelled as the provider spells it?"),),
     "interrupted": (
         "Its process ended in the middle; what it did until then is kept. It is not run again by itself.",
     ),
-    "cancelled": ("What it had until then is kept.",),
 }
 
 
@@ -124,7 +118,8 @@ def execution_timeline(
         page.sentence("Nothing has happened in it yet.")
     _whole_calls(page, execution.tool_steps)
     _figures(page, execution)
-    return page.next(_next_steps(execution, ())).view(execution)
+    this = f"%persona runs show {short_id(execution.id)}"
+    return page.next(step for step in _next_steps(execution, ()) if step[0] != this).view(execution)
 
 
 def explain(prompt: str, tools: Sequence[ToolDefinition | str], limits: Mapping[str, object]) -> View:
@@ -355,7 +350,7 @@ def moment_of(event: RunEvent, *, rehearsal: bool = False) -> list[Cell]:
             " · ".join(filter(None, map(marks.cell_text, (took, result)))),
         ]
     if event.type == "protocol" or event.type == "protocol_called":
-        return [event.kind.replace("_", " "), _json(event.data)]
+        return [Short(event.kind.replace("_", " ")), said_in(event.kind, event.data)]
     if event.type == "usage":
         return ["usage", usage_line(event, rehearsal=rehearsal)]
     if event.type == "warning":
@@ -369,6 +364,34 @@ def usage_line(usage: Any, *, rehearsal: bool) -> str:
     """Tokens and cost so far, in one line."""
     count = marks.tokens(usage.input_tokens + usage.output_tokens, rehearsal=rehearsal)
     return f"{count} tokens · {marks.money(usage.cost_usd, rehearsal=rehearsal)}"
+
+
+def said_in(kind: str, data: Any) -> str:
+    """What a protocol message says, on one line; a kind that we do not know is shown as it is.
+
+    >>> said_in("user_message", {"title": "Report ready", "content": "3 are overdue.", "priority": "high"})
+    'Report ready: 3 are overdue. (high priority)'
+    """
+    if not isinstance(data, Mapping):  # a model may send anything
+        return _json(data)
+    match kind:
+        case "user_message":
+            urgency = data.get("priority", "normal")
+            rest = "" if urgency == "normal" else f"{urgency} priority"
+            return _titled(data, "content", rest)
+        case "manual_review":
+            return _titled(data, "description", f"{data.get('severity', 'medium')} severity")
+        case "agent_memory":
+            return _titled(data, "content", f"importance {data.get('importance', 5)}/10")
+        case "outcome_assessment":
+            done = "accomplished" if data.get("accomplished") else "not accomplished"
+            return one_line(": ".join(filter(None, (done, str(data.get("summary") or "")))), 160)
+    return _json(data)
+
+
+def _titled(data: Mapping[str, Any], content: str, rest: str) -> str:
+    said = ": ".join(str(data[name]) for name in ("title", content) if data.get(name))
+    return f"{one_line(said, 160)} ({rest})" if rest else one_line(said, 160)
 
 
 def _json(data: object) -> str:

@@ -45,8 +45,13 @@ def review_list(
     )
 
 
-def review_card(review: Review, *, persona_name: str = "", repeated: bool = False, tz: str = "UTC") -> View:
-    """One decision, after it was made or before; ``repeated`` when it had been made already."""
+def review_card(
+    review: Review, *, persona_name: str = "", repeated: bool = False, waits: bool = False, tz: str = "UTC"
+) -> View:
+    """One decision, after it was made or before.
+
+    ``repeated`` when it had been made already, ``waits`` when the run that asked waits for it.
+    """
     page = Page(persona_name or "Review", sign=marks.mark(review.status), rehearsal=review.rehearsal)
     if review.rehearsal:
         page.sentence(REHEARSED, faint=True)
@@ -61,7 +66,9 @@ def review_card(review: Review, *, persona_name: str = "", repeated: bool = Fals
         )
         page.sentence(again)
     if review.execution_id and review.status != "pending":
-        page.next([(f"%persona runs wait {short_id(review.execution_id)}", "what the run does with it")])
+        run = short_id(review.execution_id)
+        wait = (f"%persona runs wait {run}", "what the run does with it")
+        page.next([wait if waits else (f"%persona runs show {run}", "the run that asked")])
     return page.view(review)
 
 

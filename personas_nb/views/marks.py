@@ -72,14 +72,14 @@ _GLYPHS: dict[tuple[str, str], str] = {
         "✓",
         GREEN,
     ): "done completed approved applied healthy ready processed started sent on resolved added kept",
-    ("✕", ORANGE): "failed rejected dead unhealthy blocked error denied removed",
+    ("✕", ORANGE): "failed rejected dead unhealthy blocked error denied",
     ("▶", BLUE): "running analyzing refining applying sending",
     ("▲", AMBER): "incomplete degraded partial warning budget uncertain changed",
     ("?", PLUM): "waiting pending review awaiting-input preview open question",
     (
         "○",
         GREY,
-    ): "off disabled queued cancelled archived idle skipped described expired unchanged interrupted",
+    ): "off disabled queued cancelled archived idle skipped described expired unchanged interrupted removed",
 }
 _WORDS = {
     "completed": "done",
@@ -279,7 +279,7 @@ def _cell_style(cell: Cell) -> str:
     style = _NUMBER if isinstance(cell, Number) else _CELL
     length = len(cell_text(cell))
     if isinstance(cell, str | Words):
-        return f"{style};min-width:12em" if length > _UNBROKEN_CHARS else style
+        return f"{style};min-width:12em;overflow-wrap:anywhere" if length > _UNBROKEN_CHARS else style
     return f"{style};white-space:nowrap" if length <= _UNBROKEN_CHARS else style
 
 

@@ -20,6 +20,8 @@ NAMED_MAX = 5
 _PALETTE = (marks.BLUE, marks.AMBER, marks.GREEN, marks.PLUM, marks.ORANGE)
 _HATCHES = ("", "////", "", "....", "xxxx")
 OTHERS = "others"
+_REFUSED = ("credential", "rate_limit", "overloaded", "connection", "not_found")
+"""Failures before any answer: without tokens they cost nothing."""
 _SUMS = (
     "executions",
     "completed",
@@ -49,7 +51,18 @@ def costs(
     rehearsed, unknown = _count(executions, rehearsal=True), _count(executions, rehearsal=False)
     only_rehearsal = rehearsed > 0 and rehearsed >= int(daily["executions"].sum())
     page.table(
-        ("persona", "runs", "done", "failed", "tokens in", "tokens out", "cost", "mean time"),
+        (
+            "persona",
+            "runs",
+            "done",
+            "incomplete",
+            "failed",
+            "cancelled",
+            "tokens in",
+            "tokens out",
+            "cost",
+            "mean time",
+        ),
         _rows(daily, only_rehearsal=only_rehearsal),
     )
     if rehearsed:
@@ -81,6 +94,9 @@ def _count(executions: pd.DataFrame, *, rehearsal: bool) -> int:
     unpriced = executions["cost_usd"].isna() & ~rehearsed
     if "status" in executions:
         unpriced &= executions["status"].isin(["completed", "incomplete", "failed"])
+    if {"error_kind", "input_tokens", "output_tokens"} <= set(executions.columns):
+        has_tokens = (executions["input_tokens"] + executions["output_tokens"]) > 0
+        unpriced &= has_tokens | ~executions["error_kind"].isin(_REFUSED)
     return int(unpriced.sum())
 
 
@@ -102,7 +118,9 @@ def _row(name: str, row: Any, *, only_rehearsal: bool) -> list[Cell]:
         one_line(name, 40),
         Number(f"{runs:,}"),
         Number(f"{int(row['completed']):,}"),
+        Number(f"{int(row['incomplete']):,}" if row["incomplete"] else ""),
         Number(f"{int(row['failed']):,}"),
+        Number(f"{int(row['cancelled']):,}" if row["cancelled"] else ""),
         Number(marks.tokens(int(row["input_tokens"]), rehearsal=only_rehearsal)),
         Number(marks.tokens(int(row["output_tokens"]), rehearsal=only_rehearsal)),
         Number(marks.money(float(row["cost_usd"]) if row["priced"] else None, rehearsal=only_rehearsal)),
@@ -187,6 +205,15 @@ def _picture(frame: pd.DataFrame, days: int, last: date, *, has_cost: bool, rehe
     return file.getvalue()
 
 
+def _dollars(value: float) -> str:
+    """A cost beside an axis: as many digits as it takes, never a power of ten.
+
+    >>> _dollars(0.00004), _dollars(0.25), _dollars(12.0)
+    ('0.00004', '0.25', '12')
+    """
+    return f"{value:,.7f}".rstrip("0").rstrip(".")
+
+
 def _bars(
     axes: Any, frame: pd.DataFrame, column: str, every_day: list[date], *, title: str, unit: str
 ) -> None:
@@ -208,8 +235,8 @@ def _bars(
     axes.set_xlim(-0.6, len(every_day) - 0.4)
     axes.set_ylim(0, max(below) * 1.1 or 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=column != "cost_usd"))
-    if column != "cost_usd":
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    shown_as = _dollars if column == "cost_usd" else "{:,.0f}".format
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown_as(value)))
     axes.set_title(title, fontsize=10, loc="left", color="#111111")
     axes.set_ylabel(unit, fontsize=8, color="#444444")
     axes.set_xlabel("day (UTC)", fontsize=8, color="#444444")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from personas_nb.errors import PersonaError
 from personas_nb.views import marks
@@ -22,6 +23,12 @@ def notice(sentence: str, next_step: str = "", *, status: str = "completed") -> 
     step = f"Next: {next_step}" if next_step.startswith("%") else next_step
     shown = f"Next: {marks.cell_html(Code(next_step))}" if next_step.startswith("%") else escape(next_step)
     return _line(marks.mark(status), sentence, step, shown)
+
+
+def run_handle(handle: Any) -> View:
+    """A run that was started, whatever became of it; looking does not ask the store."""
+    identity = marks.short_id(handle.id)
+    return notice(f"A run that was started: {identity}.", f"%persona runs wait {identity}", status="started")
 
 
 def error_notice(error: PersonaError) -> View:

@@ -75,7 +75,7 @@ class Page:
         rest = f'<span style="{_FAINT_TEXT}">{escape(said)}</span>' if said else ""
         return self.twin(
             clean(f"{sign.glyph} {text}{said}" if sign else text + said),
-            f'<div style="margin:.8em 0 .1em">{glyph}<b>{escape(text)}</b>{rest}</div>',
+            f'<div style="margin:.8em 0 .1em">{glyph}<b>{marks.inline_html(text)}</b>{rest}</div>',
         )
 
     def facts(self, rows: Iterable[tuple[str, Cell | None]]) -> Self:

@@ -70,7 +70,10 @@ def overview(
         [_run_row(run, tz) for run in runs[:5]],
         heading="Latest runs",
     )
-    return page.next(hints or _usual_steps(personas, runs)).view(list(personas))
+    steps = list(hints or _usual_steps(personas, runs))
+    if unread := (counts or {}).get("new message", 0) + (counts or {}).get("new messages", 0):
+        steps.insert(0, ("%persona messages", f"read {plural(unread, 'new message')}"))
+    return page.next(steps).view(list(personas))
 
 
 def persona_list(
@@ -131,6 +134,10 @@ def persona_card(
         ],
         heading="Triggers",
     )
+    if any(
+        one.enabled and one.next_trigger_at is None and one.trigger_type != "manual" for one in triggers or ()
+    ):
+        page.sentence("Nothing fires these triggers yet: it runs when you run it.", faint=True, under=True)
     page.heading("What it is told", f"version {persona.version}")
     sections = persona.prompt.sections()
     for heading, text in sections:
@@ -257,7 +264,7 @@ def _review_detail(review: Review, names: Mapping[str, str]) -> str:
 
 def _overview_row(persona: Persona, run: Execution | None) -> list[Cell]:
     return [
-        one_line(_titled(persona), 50),
+        Short(one_line(_titled(persona), 50)),
         _state(persona),
         one_line(persona.description or persona.prompt.identity, 70),
         marks.sign_of(run) if run else "never run",
@@ -336,7 +343,7 @@ def _persona_steps(persona: Persona) -> list[Step]:
         return [(f"%persona enable {slug}", "let it run again")]
     return [
         (f"%%persona run {slug}", "run it; the rest of the cell is its input"),
-        (f'%persona design {slug} "…"', "change it in words"),
+        (f'%persona design {slug} "…"', "design it anew, from a sentence"),
         (f"%persona versions {slug}", "how it came to be"),
     ]
 

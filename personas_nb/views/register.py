@@ -16,6 +16,7 @@ _CARDS = (
     ("personas_nb.entities.design", "DesignResult", "design", "design_card"),
     ("personas_nb.entities.design", "Feasibility", "design", "feasibility_card"),
     ("personas_nb.personas.prompt_diff", "PromptDiff", "personas", "prompt_diff"),
+    ("personas_nb.engine.executions", "RunHandle", "notices", "run_handle"),
 )
 _ZONED = ("persona_card", "execution_card", "review_card", "design_card")
 

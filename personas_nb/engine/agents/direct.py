@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from personas_nb.engine.agents.job import Job
 from personas_nb.engine.agents.rehearsal import Rehearsal
-from personas_nb.engine.model_errors import to_model_error
+from personas_nb.engine.model_errors import name_of, to_model_error
 from personas_nb.engine.models import ModelClients, ResolvedModel, is_priced, say_unknown_prices_once
 from personas_nb.engine.protocol import PROTOCOL_KINDS, body_schema, describe, parse_body
 from personas_nb.entities.run_event import (
@@ -68,7 +68,7 @@ class DirectAgent:
                         yield _usage(stream.usage, job.model, rehearsal)
             yield _usage(stream.usage, job.model, rehearsal)
             if not rehearsal:
-                for warning in _checked_end(stream.result, job.model):
+                for warning in _checked_end(stream.result, job.model, stream.usage.requests):
                     yield warning
         except ModelError:
             if stream is not None:
@@ -141,7 +141,7 @@ def _started(part: Any) -> ToolCallStarted:
 
 
 @lru_cache(maxsize=64)
-def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, str]:
+def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, str | None]:
     """An agent with these tools (name, description, schema); it keeps nothing of a run, and runs share it."""
     from pydantic_ai import Agent, RunContext, Tool
 
@@ -156,6 +156,7 @@ def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, str]:
     ]
     return Agent(
         tools=[*assigned, *_protocol_tools()],
+        output_type=[str, type(None)],  # without None, pydantic-ai asks again after an empty last answer
         deps_type=_Calls,
         retries=TOOL_RETRIES,
         model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
@@ -231,16 +232,33 @@ def _usage(usage: RunUsage, model: ResolvedModel, rehearsal: Rehearsal | None) -
     )
 
 
-def _checked_end(result: Any, model: ResolvedModel) -> list[RunEvent]:
-    """A stream that was cut politely looks like success; only a missing stop reason gives it away."""
+def _checked_end(result: Any, model: ResolvedModel, num_requests: int) -> list[RunEvent]:
+    """A stream that was cut politely looks like success; only a missing stop reason gives it away.
+
+    Nothing to add is a good end after tool calls, but no answer to the first request.
+    """
+    provider = name_of(model.provider)
     if result is None:
-        raise ModelError(f"{model.provider} ended its answer early.", kind="connection", hint="Run again.")
+        raise ModelError(f"{provider} ended its answer early.", kind="connection", hint="Run again.")
     response = result.response
     if "finish_reason" not in (response.provider_details or {}):
         raise ModelError(
-            f"The answer of {model.provider} was cut before its end.",
+            f"{provider} stopped before the end of its answer.",
             kind="connection",
             hint="What arrived is kept; run again.",
+            retryable=True,
+        )
+    if response.finish_reason == "content_filter":
+        raise ModelError(
+            f"{provider} withheld the rest of its answer because of its content policy.",
+            kind="rejected",
+            hint="What arrived is kept; change the instructions or the input.",
+        )
+    if num_requests == 1 and not (result.output or "").strip():
+        raise ModelError(
+            f"{provider} answered with nothing.",
+            kind="bad_answer",
+            hint="Run again; if it stays so, choose another model.",
             retryable=True,
         )
     if response.finish_reason == "length":

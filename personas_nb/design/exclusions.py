@@ -1,0 +1,85 @@
+"""Days that a sentence rules out: “daily, but not on weekends”, “skip Fridays”.
+
+The schedule grammar finds the days; here it is seen that they are not wanted, and they are taken from the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from personas_nb.design.schedules import Schedule
+from personas_nb.entities.design import SuggestedTrigger
+from personas_nb.triggers import cron
+
+Timed = TypeVar("Timed", Schedule, SuggestedTrigger)
+
+_NOT = re.compile(
+    r"[\s,;]*(?:\b(?:but|and)\s+)?\b(?:not|never|no more|skip|leave out|drop|except(?:\s+for)?|excluding|other than"
+    r"|(?:don['’]?t|do not|stop)"
+    r"(?:\s+(?:run|running|start|starting|do|doing|work|send|bother|it|this|that|me|anything)){0,3})\s+$",
+    re.IGNORECASE,
+)
+_EVERY_DAY = frozenset(range(7))
+
+
+@dataclass(frozen=True)
+class RuledOut:
+    """Schedules that are wanted, days of the week that are not (0 is Sunday), and where the text says so."""
+
+    wanted: tuple[Schedule, ...]
+    days: frozenset[int] = frozenset()
+    spans: tuple[tuple[int, int], ...] = ()
+
+
+def ruled_out(text: str, found: Sequence[Schedule]) -> RuledOut:
+    """The schedules found in a text, taken apart into those it wants and the days that it does not want."""
+    wanted, days, spans = [], set[int](), []
+    for one in found:
+        refusal = _NOT.search(text[: one.span[0]])
+        named = weekdays_of(one.config)
+        if refusal and named < _EVERY_DAY:
+            days |= named
+            spans.append((refusal.start(), one.span[1]))
+        else:
+            wanted.append(one)
+    return RuledOut(tuple(wanted), frozenset(days), tuple(spans))
+
+
+def on_other_days(one: Timed, days: frozenset[int]) -> Timed:
+    """The schedule or trigger without these days; one that cron could not say then stays as it is."""
+    config = config_without(one.config, days)
+    if config == one.config:
+        return one
+    assumed = re.search(r" \([\w ]*assumed\)", one.description)
+    description = cron.in_words(config["cron"]) + (assumed[0] if assumed else "")
+    if isinstance(one, Schedule):
+        return replace(one, config=config, description=description)
+    return one.changed(config=config, description=description)
+
+
+def config_without(config: dict[str, Any], days: frozenset[int]) -> dict[str, Any]:
+    """The configuration of a trigger without these days of the week.
+
+    >>> config_without({"cron": "0 9 * * *"}, frozenset({0, 6}))
+    {'cron': '0 9 * * 1-5'}
+    """
+    fields = str(config.get("cron", "")).split()
+    rest = weekdays_of(config) - days
+    if len(fields) != 5 or fields[2] != "*" or not rest or rest == weekdays_of(config):
+        return config  # a day of the month or one of the week: cron knows no “and not”
+    return {**config, "cron": " ".join((*fields[:4], _field(rest)))}
+
+
+def weekdays_of(config: dict[str, Any]) -> frozenset[int]:
+    """The days of the week on which a schedule fires; all of them for what is no schedule."""
+    return cron.parse(config["cron"]).weekdays if config.get("cron") else _EVERY_DAY
+
+
+def _field(days: frozenset[int]) -> str:
+    first, last = min(days), max(days)
+    if len(days) > 2 and len(days) == last - first + 1:
+        return f"{first}-{last}"
+    return ",".join(map(str, sorted(days)))
