@@ -309,9 +309,10 @@ def test_tools_are_counted_by_what_became_of_them() -> None:
         ToolCallStep(tool="file_read", output="12 lines", duration_ms=3),
         ToolCallStep(tool="http_request", error="503", duration_ms=4),
         ToolCallStep(tool="mail_send", output="Would send a mail.", performed=False),
+        ToolCallStep(tool="nope", error="There is no such tool.", performed=False),
     )
     text = executions.execution_card(RUN.changed(tool_steps=steps)).text
-    assert "3 calls, 1 failed, 1 described, not performed" in text
+    assert "4 calls, 2 failed, 1 described, not performed" in text
     assert "✕ failed" in text
     assert "○ described, not performed" in text
 

@@ -86,9 +86,8 @@ class Executions:
             who.changed(**limits)  # the same range as for the persona's own
         text = self._without_keys(self._checked_input(input), who, provider)
         paths = self._checked_files(files)
-        self.table.check_queue(
-            who.id, who.name, queue_limit=self.settings.queue_limit
-        )  # before files are copied
+        if paths:  # before they are copied
+            self.table.check_queue(who.id, who.name, queue_limit=self.settings.queue_limit)
         dispatcher = self._dispatcher()
         fields = {
             "persona_id": who.id,

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -166,7 +166,13 @@ def key_redactor(settings: Settings, *, model: ResolvedModel | None = None) -> R
         with suppress(InvalidInput):
             check_secret(name, value)
             usable[name] = value
-    return Redactor(usable)
+    return _redactor(tuple(usable.items()))
+
+
+@lru_cache(maxsize=8)
+def _redactor(secrets: tuple[tuple[str, str], ...]) -> Redactor:
+    """Every start and every run asks for the same one."""
+    return Redactor(dict(secrets))
 
 
 async def _only_ours(request: Any) -> None:

@@ -191,7 +191,7 @@ def _gist(text: str) -> str:
 def _tools(page: Page, run: Execution) -> None:
     steps = run.tool_steps
     failed = sum(step.error is not None for step in steps)
-    described = sum(not step.performed for step in steps)
+    described = sum(not step.performed and step.error is None for step in steps)
     detail = [plural(len(steps), "call")]
     if failed:
         detail.append(f"{failed:,} failed")

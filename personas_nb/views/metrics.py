@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from personas_nb.entities.base import now
 from personas_nb.views import marks
-from personas_nb.views.marks import Cell, Number, one_line, plural
+from personas_nb.views.marks import Cell, Number, Short, one_line, plural
 from personas_nb.views.page import Page
 from personas_nb.views.view import View
 
@@ -106,21 +107,24 @@ def _rows(daily: pd.DataFrame, *, only_rehearsal: bool) -> list[list[Cell]]:
     sums["priced"] = named["cost_usd"].count()
     sums["weighted"] = (daily["duration_ms_mean"] * daily["executions"]).groupby(daily["persona"]).sum()
     sums = sums.sort_values(["cost_usd", "executions"], ascending=False)
-    rows = [_row(str(name), row, only_rehearsal=only_rehearsal) for name, row in sums.iterrows()]
+    rare = [
+        name for name in ("incomplete", "cancelled") if sums[name].any()
+    ]  # a column only where it says something
+    rows = [_row(str(name), row, only_rehearsal=only_rehearsal, rare=rare) for name, row in sums.iterrows()]
     if len(rows) > 1:
-        rows.append(_row("all", sums.sum(), only_rehearsal=only_rehearsal))
+        rows.append(_row("all", sums.sum(), only_rehearsal=only_rehearsal, rare=rare))
     return rows
 
 
-def _row(name: str, row: Any, *, only_rehearsal: bool) -> list[Cell]:
+def _row(name: str, row: Any, *, only_rehearsal: bool, rare: Collection[str]) -> list[Cell]:
     runs = int(row["executions"])
     return [
-        one_line(name, 40),
+        Short(one_line(name, 40)),
         Number(f"{runs:,}"),
         Number(f"{int(row['completed']):,}"),
-        Number(f"{int(row['incomplete']):,}" if row["incomplete"] else ""),
+        Number(f"{int(row['incomplete']):,}" if "incomplete" in rare else ""),
         Number(f"{int(row['failed']):,}"),
-        Number(f"{int(row['cancelled']):,}" if row["cancelled"] else ""),
+        Number(f"{int(row['cancelled']):,}" if "cancelled" in rare else ""),
         Number(marks.tokens(int(row["input_tokens"]), rehearsal=only_rehearsal)),
         Number(marks.tokens(int(row["output_tokens"]), rehearsal=only_rehearsal)),
         Number(marks.money(float(row["cost_usd"]) if row["priced"] else None, rehearsal=only_rehearsal)),

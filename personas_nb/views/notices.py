@@ -28,7 +28,7 @@ def notice(sentence: str, next_step: str = "", *, status: str = "completed") -> 
 def run_handle(handle: Any) -> View:
     """A run that was started, whatever became of it; looking does not ask the store."""
     identity = marks.short_id(handle.id)
-    return notice(f"A run that was started: {identity}.", f"%persona runs wait {identity}", status="started")
+    return notice(f"A run that was started: {identity}.", f"%persona runs wait {identity}", status="queued")
 
 
 def error_notice(error: PersonaError) -> View:
