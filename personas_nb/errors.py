@@ -219,9 +219,13 @@ def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "") -> str
 
     >>> did_you_mean("lst", ["list", "show"])
     'Did you mean “list”?'
+    >>> did_you_mean("inv", ["invoice-watcher", "inbox-summary"])
+    'Did you mean “invoice-watcher”?'
     """
     typed = str(word).lower()  # somebody may give anything where a name belongs
     if len(typed) > MESSAGE_LIMIT_CHARS:
         return otherwise
-    near = difflib.get_close_matches(typed, [name.lower() for name in known], n=1, cutoff=0.6)
+    names = [name.lower() for name in known]
+    near = difflib.get_close_matches(typed, names, n=1, cutoff=0.6)
+    near = near or [name for name in names if len(typed) >= 3 and name.startswith(typed)]
     return f"Did you mean “{near[0]}”?" if near else otherwise

@@ -110,10 +110,11 @@ def compare(old: Prompt, new: Prompt, *, a: int, b: int) -> PromptDiff:
     """The difference between two states of a prompt, as the model reads them.
 
     ``system_prompt`` counts as the identity where there is no structured prompt. Where there is one on both
-    sides, a change of the then unused ``system_prompt`` is a section of its own.
+    sides, a change of the then unused ``system_prompt`` is a section of its own when nothing else changed.
     """
     before, after = _sections(old), _sections(new)
-    if _is_structured(old) and _is_structured(new):
+    # A redesign changes both texts alike; the unused one is worth a word only when nothing else changed.
+    if before == after and _is_structured(old) and _is_structured(new):
         before["System prompt (not in use)"] = old.system_prompt
         after["System prompt (not in use)"] = new.system_prompt
     found = []
