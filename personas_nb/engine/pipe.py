@@ -39,7 +39,7 @@ from personas_nb.worker import Worker, Write
 
 E = TypeVar("E", bound=Entity)
 
-FLUSH_SECONDS = 0.05
+FLUSH_SECONDS = 0.1
 PIECE_CHARS = 4096
 
 

@@ -25,6 +25,7 @@ from personas_nb.entities.base import now
 from personas_nb.entities.event import Event
 from personas_nb.entities.execution import Execution
 from personas_nb.entities.persona import Persona
+from personas_nb.entities.run_event import UsageReported
 from personas_nb.errors import Conflict, ModelError, NotFound, PersonaError, StoreError
 from personas_nb.personas.memories import Memories
 from personas_nb.personas.personas import Personas
@@ -266,7 +267,7 @@ class Runner:
             "output_tokens": usage.output_tokens,
             "cache_read_tokens": usage.cache_read_tokens,
             "cache_write_tokens": usage.cache_write_tokens,
-            "cost_usd": 0.0 if prepared.model.is_rehearsal else usage.cost_usd,
+            "cost_usd": 0.0 if prepared.model.is_rehearsal or _was_refused(usage, end) else usage.cost_usd,
             "num_turns": usage.num_turns,
             "completed_at": now(),
         }
@@ -281,6 +282,11 @@ class Runner:
         except StoreError as error:
             return error
         return None
+
+
+def _was_refused(usage: UsageReported, end: End) -> bool:
+    """Whether no request was ever answered: a refused one costs nothing."""
+    return usage.num_turns == 0 and end.error_kind in ("credential", "rate_limit", "overloaded", "not_found")
 
 
 def workspace_of(home: Path, persona: Persona) -> Path:
