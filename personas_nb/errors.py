@@ -157,7 +157,8 @@ class ModelError(PersonaError):
     """The model, its server, or the way to it failed.
 
     ``kind`` is one of ``rate_limit``, ``credential``, ``overloaded``, ``timeout``, ``connection``,
-    ``budget``, ``turns``, ``tokens``, ``not_found``, ``rejected``, ``bad_answer``, ``unknown``;
+    ``budget``, ``turns``, ``tokens``, ``not_found``, ``rejected``, ``bad_answer``, ``session_limit``,
+    ``cli_not_found``, ``cli`` (the Claude CLI crashed or is too old), ``unknown``;
     ``retry_after_seconds`` is what the server asked for, if it did.
     """
 
@@ -175,6 +176,12 @@ class ModelError(PersonaError):
         super().__init__(message, hint=hint, retryable=retryable)
         self.kind = kind
         self.retry_after_seconds = retry_after_seconds
+
+
+class BudgetExceeded(PersonaError):
+    """A budget rule does not allow the run; it was not started."""
+
+    code = "BUDGET"
 
 
 class DesignError(PersonaError):

@@ -86,6 +86,13 @@ class Settings(BaseModel):
         None,
         description="The provider's key. A secret: better in a credential or the environment than in a file.",
     )
+    cli_path: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Path of the Claude CLI. Not set: the one that claude-agent-sdk brings."
+    )
+    claude_login: Literal["key", "user"] = Field(
+        "key",
+        description="How the Claude CLI reaches anthropic: key (a key is required), user (your own CLI login).",
+    )
     timezone: str | None = Field(
         None, description="IANA time zone for schedules that name none. Not set: the machine's."
     )
@@ -109,6 +116,10 @@ class Settings(BaseModel):
     output_limit_bytes: Count = Field(
         MIB, description="Bytes of output stored per execution; the rest is in its log."
     )
+    log_limit_bytes: Count = Field(
+        16 * MIB, description="Bytes of one log file of an execution; a longer log goes on in another."
+    )
+    log_file_count: Count = Field(4, description="Newest log files kept per execution.")
     protocol_object_limit_bytes: Count = Field(256 * KIB, description="Bytes of one protocol object.")
     context_file_limit_bytes: Count = Field(MIB, description="Bytes of one context file of a design.")
     import_limit_bytes: Count = Field(10 * MIB, description="Bytes of one file to import.")
@@ -360,6 +371,8 @@ def _expected(key: str) -> str:
         "http_allowed_hosts": "a list of host names or addresses without scheme, port or path",
         "provider": _either(get_args(Provider)),
         "engine": _either(get_args(Engine)),
+        "cli_path": "a path",
+        "claude_login": "key or user",
         "model": "a text",
     }
     if key in special:

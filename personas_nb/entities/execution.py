@@ -18,7 +18,8 @@ class Execution(Entity):
 
     ``input_data`` is the input as text (JSON where it was an object), ``output_data`` the final text without
     protocol messages. ``cost_usd`` None means that the price is unknown, never 0. ``rehearsal`` runs cost 0 and
-    their tokens are estimated. ``error_kind`` is None unless the run failed or was cancelled.
+    their tokens are estimated. ``error_kind`` is None unless the run failed or was cancelled. A queued run starts
+    no earlier than ``scheduled_at``; None is at once.
     """
 
     id: str = Field(default_factory=new_id)
@@ -60,6 +61,7 @@ class Execution(Entity):
     claim_token: int = 0
     cancel_requested: bool = False
     created_at: UtcDatetime = Field(default_factory=now)
+    scheduled_at: UtcDatetime | None = None
     started_at: UtcDatetime | None = None
     completed_at: UtcDatetime | None = None
 

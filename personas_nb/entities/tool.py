@@ -16,6 +16,7 @@ class ToolDefinition(Entity):
 
     ``effect`` says what a call changes: ``none``, ``local`` (the persona's workspace) or ``outside``.
     Rehearsal performs ``none``, performs ``local`` in a scratch copy, and describes ``outside``.
+    ``timeout_ms`` is how long one call may take; None means the setting ``tool_timeout_ms``.
     """
 
     id: str = Field(default_factory=new_id)
@@ -27,6 +28,9 @@ class ToolDefinition(Entity):
     requires_credential_type: str | None = None
     effect: Effect = "outside"
     is_builtin: bool = False
+    timeout_ms: int | None = Field(
+        default=None, gt=0, exclude=True
+    )  # no column: code gives it, the catalog does not
     created_at: UtcDatetime = Field(default_factory=now)
 
 

@@ -347,4 +347,34 @@ def m003_search(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m004_limits_and_healing(db: Database) -> None:
+    """Runs that begin later, issues that are seen again, budget rules and what runs have reserved of them."""
+    # scheduled_at: a queued run starts no earlier; NULL: at once
+    db.execute("alter table executions add column scheduled_at text")
+    db.execute("create index idx_executions_retry on executions (retry_of) where retry_of is not null")
+    db.execute("alter table healing_issues add column occurrences integer not null default 1")
+    db.execute("alter table healing_issues add column last_seen_at text")
+    _table(
+        db,
+        "budget_rules",
+        {**_text("id scope scope_id period action created_at"), "limit_usd": float},
+        not_null="scope period action limit_usd created_at",
+    )
+    # No owner: what was spent stays spent when the run or the persona is gone. amount_usd NULL: unknown price;
+    # settled_usd NULL: not settled yet. day is the local day in which the reservation was made.
+    _table(
+        db,
+        "budget_reservations",
+        {
+            **_text("id execution_id persona_id group_id day created_at settled_at"),
+            "amount_usd": float,
+            "settled_usd": float,
+        },
+        not_null="execution_id persona_id day created_at",
+    )
+    db.table("budget_reservations").create_index(["day", "persona_id"])
+    db.table("budget_reservations").create_index(["execution_id"], unique=True)
+
+
 assert [migration.name for migration in MIGRATIONS._migrations] == NAMES

@@ -1,3 +1,3 @@
 """The names of all migrations, in order; kept apart so that an up-to-date file opens without sqlite-utils."""
 
-NAMES = ["m001_initial", "m002_catalog", "m003_search"]
+NAMES = ["m001_initial", "m002_catalog", "m003_search", "m004_limits_and_healing"]
