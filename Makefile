@@ -10,10 +10,11 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
+LITELLM := litellm[proxy]>=1.100,<2
 # two processes on two cores; a file's tests stay together
 PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test lab check bench clean chromium
+.PHONY: demo test lab check bench clean chromium litellm
 
 demo: $(VENV)/.lab
 	@$(BIN)/python notebooks/demo.py
@@ -21,7 +22,7 @@ demo: $(VENV)/.lab
 lab: $(VENV)/.lab
 	@$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
 
-test: $(VENV)/.test chromium
+test: $(VENV)/.test chromium litellm
 	@$(PYTEST)
 
 check: $(VENV)/.test
@@ -44,7 +45,7 @@ $(VENV)/.lab: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo "Installing personas_nb and what its tests need (a minute or two) …"
-	@$(PIP) --editable '.[lab,test,check]'
+	@$(PIP) --editable '.[lab,test,check,claude]'
 	@touch $@ $(VENV)/.lab
 
 # The browser tests look at a real JupyterLab.
@@ -55,6 +56,18 @@ chromium:
 	  else \
 	    echo "The browser tests need chromium: apt-get install chromium (they are skipped without it)"; \
 	  fi; }
+
+# LiteLLM's proxy pins what it stands on, so it lives in an environment of its own, beside the tests'.
+litellm: | $(BIN)/python
+	@test -e $(VENV)/litellm/.installed || { \
+	  echo "Installing LiteLLM in an environment of its own (a minute) …"; \
+	  $(BIN)/python -m venv --clear $(VENV)/litellm && \
+	  $(VENV)/litellm/bin/python -m pip install --quiet --quiet --disable-pip-version-check '$(LITELLM)' && \
+	  touch $(VENV)/litellm/.installed; \
+	} || { \
+	  echo "The tests with a real LiteLLM proxy need it, and it could not be installed (they are skipped without it)"; \
+	  rm -rf $(VENV)/litellm; test "$(CI)" != true; \
+	}
 
 clean:
 	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from personas_nb.engine.models import resolve
+from personas_nb.engine.agents.launch import find_cli
+from personas_nb.engine.models import has_claude, resolve
 from personas_nb.errors import PersonaError
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
@@ -34,6 +35,7 @@ def check(store: Store, settings: Callable[[], Settings], keys: KeyRing) -> list
         ("workers", lambda: _workers(store)),
         ("key", lambda: _key(keys)),
         ("model", lambda: _model(settings())),
+        ("claude", lambda: _claude(settings())),
     ]
     return [_looked(name, look) for name, look in looks]
 
@@ -84,4 +86,12 @@ def _model(settings: Settings) -> Finding:
     model = resolve(None, settings=settings)
     if model.is_rehearsal:
         return "healthy", "rehearsal" + (f": {model.notes[0]}" if model.notes else "")
-    return "healthy", f"{model.provider}, {model.model}, {model.base_url}"
+    return "healthy", f"{model.provider}, {model.model}, {model.base_url}, engine {model.engine}"
+
+
+def _claude(settings: Settings) -> Finding:
+    """The Claude CLI is asked for its version; no run of it is started."""
+    if settings.cli_path is None and not has_claude():
+        return "healthy", "not installed; the engine claude needs `pip install 'personas-nb[claude]'`"
+    path, version = find_cli(settings.cli_path)
+    return "healthy", f"Claude CLI {version}, {path}"

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from personas_nb.design.sessions import DesignSession, Sessions
     from personas_nb.engine.dispatch import Dispatcher
     from personas_nb.engine.executions import Executions, RunHandle
+    from personas_nb.engine.healing import Healing
     from personas_nb.engine.reviews import Reviews
     from personas_nb.entities.execution import Execution
     from personas_nb.entities.persona import Persona
+    from personas_nb.metrics.budgets import Budgets
     from personas_nb.metrics.metrics import Metrics
     from personas_nb.notify import Messages
     from personas_nb.personas.groups import Groups
@@ -142,6 +144,13 @@ class Studio:
         return Reviews(self.store)
 
     @cached_property
+    def healing(self) -> Healing:
+        """What failed and needs a person: list, get, resolve."""
+        from personas_nb.engine.healing import Healing
+
+        return Healing(self.store, self.personas, self.tools, self.settings)
+
+    @cached_property
     def executions(self) -> Executions:
         """Runs: get, list, cancel, follow."""
         from personas_nb.engine.executions import Executions
@@ -152,9 +161,17 @@ class Studio:
     def dispatcher(self) -> Dispatcher:
         """Starts what this process queued; one for all studios that share the worker."""
         from personas_nb.engine.dispatch import Dispatcher
-        from personas_nb.engine.runner import Rooms
+        from personas_nb.engine.preparation import Rooms
 
-        rooms = Rooms(self.settings, self.personas, self.memories, self.tools, self.credentials)
+        rooms = Rooms(
+            self.settings,
+            self.personas,
+            self.memories,
+            self.tools,
+            self.credentials,
+            self.budgets,
+            self.healing,
+        )
         dispatcher = self.worker.service("dispatcher", lambda: Dispatcher(self.worker, rooms))
         return dispatcher.using(rooms)
 
@@ -194,6 +211,13 @@ class Studio:
         from personas_nb.metrics.metrics import Metrics
 
         return Metrics(self.store, self.personas)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """What may be spent in a day and in a month: add, list, remove, used, left."""
+        from personas_nb.metrics.budgets import Budgets
+
+        return Budgets(self.store, self.personas, self.settings)
 
     def design(
         self,

@@ -24,6 +24,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     folder = tmp_path_factory.mktemp("own")
     monkeypatch.setenv("PERSONAS_HOME", str(folder / "home"))
     monkeypatch.setenv("PERSONAS_KEYRING", "off")
+    monkeypatch.setenv("PERSONAS_ENGINE", "direct")  # 0.8 s faster per run; who means the Claude CLI says so
     monkeypatch.setenv("PERSONAS_KEY_FILE", str(folder / "keys" / "keys.json"))
     monkeypatch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
     monkeypatch.setenv("TZ", "UTC")

@@ -18,7 +18,7 @@ def parts(studio: Studio) -> dict[str, dict[str, object]]:
 def test_every_part_has_a_status_a_time_and_a_word(home: Path):
     with studio_at(home) as studio:
         found = parts(studio)
-    assert set(found) == {"store", "sqlite", "disk", "workers", "key", "model"}
+    assert set(found) == {"store", "sqlite", "disk", "workers", "key", "model", "claude"}
     for part in found.values():
         assert part["status"] in ("healthy", "degraded", "unhealthy")
         assert isinstance(part["latency_ms"], float)
@@ -34,6 +34,21 @@ def test_it_counts_the_workers_that_live(home: Path):
         assert str(parts(studio)["workers"]["detail"]).startswith("1 at work (process ")
     with studio_at(home) as studio:
         assert parts(studio)["workers"]["detail"] == "none at work"
+
+
+def test_the_claude_cli_is_named_with_its_version(home: Path):
+    with studio_at(home) as studio:
+        found = parts(studio)["claude"]
+    assert found["status"] == "healthy"
+    assert str(found["detail"]).startswith("Claude CLI 2.")
+
+
+def test_a_claude_cli_that_is_not_there_is_unhealthy_with_what_to_do(home: Path):
+    with studio_at(home, cli_path="/nowhere/claude") as studio:
+        found = parts(studio)["claude"]
+    assert found["status"] == "unhealthy"
+    assert "There is no Claude CLI at /nowhere/claude." in str(found["detail"])
+    assert "cli_path" in str(found["detail"])
 
 
 def test_settings_that_cannot_be_read_are_unhealthy_and_the_other_parts_are_still_said(home: Path):
@@ -66,7 +81,7 @@ def test_a_home_that_cannot_be_made_is_said_and_nothing_is_raised():
 def test_the_model_is_named_and_not_asked_and_its_key_is_not_shown(home: Path):
     with ModelServer() as server, studio_at(home, server) as studio:
         model = parts(studio)["model"]
-        assert model["detail"] == f"anthropic, claude-sonnet-5-5, {server.url}"
+        assert model["detail"] == f"anthropic, claude-sonnet-5-5, {server.url}, engine direct"
         assert server.requests == server.others == []
         assert KEY not in str(studio.health())
 

@@ -10,6 +10,7 @@ import pytest
 from support.model_server import Api, ModelServer, Turn
 from support.studios import KEY, MODELS, PROVIDERS, persona_of, studio_at
 
+from personas_nb.engine import models
 from personas_nb.engine.models import KEY_VARIABLES, global_secrets, resolve
 from personas_nb.entities.model_profile import ModelProfile
 from personas_nb.errors import InvalidInput, ModelError
@@ -254,3 +255,43 @@ def test_an_unknown_provider_writes_no_run(home: Path):
         with pytest.raises(InvalidInput, match="Did you mean “rehearsal”"):
             studio.run("watcher", provider="rehersal")
         assert studio.executions.list() == []
+
+
+# --- which engine -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "engine"),
+    [("anthropic", "claude"), ("litellm", "claude"), ("ollama", "direct"), ("custom", "direct")],
+)
+def test_who_speaks_the_api_of_anthropic_gets_the_claude_cli_unless_told_otherwise(
+    provider: str, engine: str
+):
+    assert resolved({"provider": provider}, None, ANTHROPIC).engine == engine
+    assert resolved({"provider": provider, "engine": "direct"}, None, ANTHROPIC).engine == "direct"
+    assert resolved({"provider": provider, "engine": "claude"}, None, ANTHROPIC).engine == "claude"
+
+
+def test_the_engine_of_the_persona_wins_over_the_setting():
+    assert resolved({"engine": "direct"}, {"engine": "claude"}, ANTHROPIC).engine == "direct"
+    assert resolved(None, {"engine": "direct"}, ANTHROPIC).engine == "direct"
+
+
+def test_a_rehearsal_never_starts_the_cli():
+    assert resolved({"engine": "claude"}, {"engine": "claude"}, provider="rehearsal").engine == "direct"
+
+
+def test_without_its_extra_the_cli_is_left_out_or_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(models, "has_claude", lambda: False)
+    assert resolved(None, None, ANTHROPIC).engine == "direct"
+    with pytest.raises(ModelError, match=r"personas-nb\[claude\]") as error:
+        resolved({"engine": "claude"}, None, ANTHROPIC)
+    assert error.value.kind == "cli_not_found"
+
+
+def test_the_persons_own_login_needs_no_key_with_the_cli():
+    login = {"claude_login": "user"}
+    model = resolved(None, login)
+    assert (model.provider, model.engine, model.secret) == ("anthropic", "claude", None)
+    with pytest.raises(ModelError, match="no key"):
+        resolved({"engine": "direct"}, login)

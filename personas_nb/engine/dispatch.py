@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from personas_nb.engine.feed import Feeds
-from personas_nb.engine.runner import Rooms, Runner
+from personas_nb.engine.preparation import Rooms
+from personas_nb.engine.retention import Retention
+from personas_nb.engine.runner import Runner
+from personas_nb.entities.base import now
+from personas_nb.entities.execution import Execution
 from personas_nb.errors import StoreError
 from personas_nb.store.database import Store
 from personas_nb.store.executions import ExecutionTable
-from personas_nb.worker import Worker, is_alive
+from personas_nb.worker import Worker, is_alive, is_stalled
 
 LOOK_SECONDS = 0.5  # how soon a slot freed by another process, or its cancel request, is seen
 RECOVER_SECONDS = 2.0
+HANG_UP_SECONDS = 1.0
+TIDY_FIRST_SECONDS = 10.0
+TIDY_SECONDS = 3600.0
+
+log = logging.getLogger("personas_nb.engine")
 
 
 class Dispatcher:
@@ -25,7 +35,7 @@ class Dispatcher:
     def __init__(self, worker: Worker, rooms: Rooms) -> None:
         self.worker, self.feeds = worker, Feeds()
         self.table = ExecutionTable(worker.store)
-        self.runner = Runner(worker, rooms, self.feeds)
+        self.runner = Runner(worker, rooms, self.feeds, self._expect)
         self._slots = rooms.settings.max_parallel_executions
         self._claimed: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, asyncio.Task[None]] = {}  # of those, what can be cancelled
@@ -35,7 +45,9 @@ class Dispatcher:
         self._is_wanted = self._is_pumping = False
         worker.every(LOOK_SECONDS, self._look)
         worker.every(RECOVER_SECONDS, self._recover)
+        worker.spawn(self._keep_tidy())
         worker.at_stop(self._close)
+        worker.when_given_up(self._end_lost)
 
     def using(self, rooms: Rooms) -> Self:
         """This dispatcher with the rooms (and settings) of the studio that was opened last."""
@@ -56,6 +68,17 @@ class Dispatcher:
     def cancel(self, execution_id: str) -> None:
         """End a run of this process now; the store was told before that it shall."""
         self.worker.spawn(self._cancel(execution_id))
+
+    def _expect(self, retry: Execution) -> None:
+        """A failed run will be tried again here, when its time has come."""
+        self._ended[retry.id] = Future()
+        wait_seconds = (retry.scheduled_at - now()).total_seconds() if retry.scheduled_at else 0.0
+
+        def begin() -> None:
+            if not self.worker.is_stopping:
+                self.worker.spawn(self.pump())
+
+        asyncio.get_running_loop().call_later(max(0.0, wait_seconds), begin)
 
     async def pump(self) -> None:
         """Claim and start queued runs while there are slots; one at a time, or there would be more than slots."""
@@ -125,7 +148,8 @@ class Dispatcher:
         for execution_id, (token, trouble) in list(self._unsettled.items()):
             if await self.runner.fail(execution_id, token, trouble) is None:
                 self._unsettled.pop(execution_id, None)
-        await self.pump()
+        if await asyncio.to_thread(self.table.has_claimable, self.worker.id):
+            await self.pump()
 
     async def _close(self) -> None:
         """Nothing of this worker stays open: what it could not begin, or end in time, has failed."""
@@ -133,16 +157,37 @@ class Dispatcher:
         for execution_id in list(self._ended):
             self._end(execution_id)
 
+    async def _end_lost(self) -> None:
+        """Others ended runs of this worker while its process stood still: those do nothing more here either."""
+        lost = await asyncio.to_thread(self.table.finished_among, list(self._begun))
+        if tasks := [self._begun[execution_id] for execution_id in lost if execution_id in self._begun]:
+            # What its model talks to ends by itself, at its next write; a cancel would disturb its hanging up.
+            await asyncio.wait(tasks, timeout=HANG_UP_SECONDS)
+        for execution_id in lost:
+            if execution_id in self._begun:
+                await self._cancel(execution_id)
+
+    async def _keep_tidy(self) -> None:
+        """Remove what is older than the settings keep, soon after the start and then by the hour."""
+        await asyncio.sleep(TIDY_FIRST_SECONDS)
+        while True:
+            retention = Retention(self.worker.store, self.runner.rooms.settings)
+            try:
+                await asyncio.to_thread(retention.run, lambda: self.worker.is_stopping)
+            except StoreError:  # full, locked or read-only: whoever writes next says so
+                log.warning("old executions could not be removed", exc_info=True)
+            await asyncio.sleep(TIDY_SECONDS)
+
     async def _recover(self) -> None:
         await asyncio.to_thread(recover, self.worker.store)
 
 
 def recover(store: Store) -> list[str]:
-    """Fail the runs of workers that died, keeping what they had; the ids of those runs."""
+    """Fail the runs of workers that died or stand still, keeping what they had; the ids of those runs."""
     table = ExecutionTable(store)
     lost: list[str] = []
     for worker_id, lock_path in table.workers_with_open_runs():
-        if not is_alive(Path(lock_path)):
+        if not is_alive(Path(lock_path)) or is_stalled(store, worker_id):
             with suppress(StoreError):  # a read-only or full store is reported by whoever writes next
                 lost += table.fail_orphans(worker_id)
     return lost

@@ -228,7 +228,7 @@ class Executions:
         return paths
 
     def _enqueued(self, persona: Persona, paths: Sequence[Path], fields: dict[str, Any]) -> Execution:
-        from personas_nb.engine.runner import workspace_of
+        from personas_nb.engine.workspaces import workspace_of
 
         execution_id, files = new_id(), RunFiles(paths, workspace_of(self.store.home, persona))
         try:

@@ -1,6 +1,7 @@
 """What went wrong with a model, in words for people: every client's exception becomes a ``ModelError``.
 
-- The type decides, never the text, except for usage limits, which name the limit in their message only.
+- The type decides, never the text, with two exceptions: usage limits name the limit in their message only, and
+  some servers say with a 400 what others say with a 401 or a 404.
 - The error itself comes first, then the members of a group, then its causes: what a wrapper does not say,
   the error inside it may.
 - Types are looked up by name in modules that are already loaded. An error of a module that was never
@@ -103,6 +104,12 @@ _STATUSES = {
     503: "overloaded",
     529: "overloaded",
 }
+# what a server writes into a 400 that is no fault of the request, and what it means
+_SAID = (
+    ("No connected db", "credential"),  # LiteLLM without a database, of any key but its master key
+    ("Invalid model name passed in", "not_found"),  # LiteLLM
+    ("does not support tools", "no_tools"),  # Ollama
+)
 # “Exceeded the `cost_limit` of 0.5 (`usage.cost`=Decimal('0.63'))”, “… exceed the request_limit of 3.”
 _LIMIT = re.compile(
     r"(?P<what>\w+)_limit`? of (?P<limit>[\d.E+-]*\d)(?: \(`[\w.]*cost`=Decimal\('(?P<spent>[\d.E+-]+)')?"
@@ -147,6 +154,12 @@ _REASONS: dict[str, tuple[str, bool, str, str]] = {
         False,
         "{provider} rejected the request{quote}.",
         "Change the persona or its input; the same request would be rejected again.",
+    ),
+    "no_tools": (
+        "rejected",
+        False,
+        "{model} cannot call tools, and personas work with them.",
+        "Choose a model that can, in the persona's model_profile.",
     ),
     "refused": (
         "rejected",
@@ -240,6 +253,17 @@ _REASONS: dict[str, tuple[str, bool, str, str]] = {
     ),
 }
 
+# the next step where a provider has one of its own
+_STEPS = {
+    ("ollama", "not_found"): "Get it with `ollama pull {name}`, or choose another model.",
+    ("ollama", "unreachable"): "Start it with `ollama serve`, or check the base_url, then run again.",
+    ("litellm", "not_found"): "{suggestion}Check the model against the proxy's model_list, and the base_url.",
+    (
+        "litellm",
+        "unreachable",
+    ): "Start the proxy with `litellm --config FILE`, or check the base_url, then run again.",
+}
+
 
 def to_model_error(error: BaseException, *, provider: str) -> ModelError:
     """The ``ModelError`` that says what ``error`` means; ``error`` is its ``__cause__``.
@@ -268,18 +292,20 @@ def status_to_model_error(
     'Anthropic is overloaded or unavailable at the moment.'
     """
     facts = _Facts(status=status, quote=_without_keys(message), retry_after_seconds=retry_after_seconds)
-    return _worded(_reason_of_status(status) or "unknown", provider, facts)
+    return _worded(_reason_of_status(status, message) or "unknown", provider, facts)
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
     """Seconds that a response asks to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date.
 
-    None when it does not say, or says nonsense; a date in the past is 0. ``headers`` may be in any case.
+    None when it does not say, or says nonsense; a date in the past is 0. ``headers`` may be in any case. LiteLLM
+    passes on what the provider behind it said as ``llm_provider-retry-after``; its own word comes first.
 
     >>> retry_after_seconds({"Retry-After": "7"})
     7.0
     """
     lower = {name.lower(): value.strip() for name, value in headers.items()}
+    lower = {name.removeprefix("llm_provider-"): value for name, value in lower.items()} | lower
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             seconds = float(lower[name]) / unit
@@ -339,7 +365,9 @@ def _refined(reason: str, error: BaseException) -> str | None:
             what = found["what"] if (found := _LIMIT.search(str(error))) else "unknown"
             return "tokens" if what.endswith("tokens") else what if what in _REASONS else None
         case "status":
-            return _reason_of_status(_status(error) or 0)
+            return _reason_of_status(_status(error) or 0, _provider_message(error))
+        case "rejected":
+            return _reason_of_rejection(_provider_message(error))
         case "credential" if _status(error) == 403:
             return "forbidden"
         case "timeout" if getattr(error, "phase", None) == "connect":
@@ -363,12 +391,16 @@ def _transport_reason(error: BaseException) -> str:
     return next((reason for reason in causes if reason in ("unreachable", "timeout", "cut")), "cut")
 
 
-def _reason_of_status(status: int) -> str | None:
-    """What an HTTP error status means; None when it is no error status."""
+def _reason_of_rejection(message: str) -> str:
+    return next((reason for words, reason in _SAID if words in message), "rejected")
+
+
+def _reason_of_status(status: int, message: str = "") -> str | None:
+    """What an HTTP error status means, with what the server wrote; None when it is no error status."""
     if (known := _STATUSES.get(status)) is not None:
         return known
     if 400 <= status < 500:
-        return "rejected"
+        return _reason_of_rejection(message)
     return "server" if 500 <= status < 600 else None
 
 
@@ -409,6 +441,7 @@ def _made(reason: str, found: BaseException, error: BaseException, provider: str
 
 def _worded(reason: str, provider: str, facts: _Facts) -> ModelError:
     kind, retryable, sentence, step = _REASONS[reason]
+    step = _STEPS.get((provider, reason), step)
     variable = _KEY_VARIABLES.get(provider)
     wait = facts.retry_after_seconds
     words = {
@@ -416,6 +449,7 @@ def _worded(reason: str, provider: str, facts: _Facts) -> ModelError:
         "key": f"{variable} or the persona's auth_token" if variable else "the persona's auth_token",
         "status": f" (HTTP {facts.status})" if facts.status else "",
         "quote": f": “{facts.quote}”" if facts.quote else "",
+        "name": facts.model or "MODEL",
         "model": f"the model “{facts.model}”" if facts.model else "the model",
         "suggestion": f"Did you mean “{facts.suggestion}”? " if facts.suggestion else "",
         "limit": facts.limit,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -90,6 +91,7 @@ def resolve(
         profile = ModelProfile()  # its model, server and token belong to the other provider
     if chosen == "rehearsal":
         return ResolvedModel("rehearsal", "rehearsal", notes=_how_to_switch(provider, profile, settings))
+    engine = _engine(chosen, profile, settings)
     is_home = settings.provider in (None, chosen)  # the settings speak of this provider
     # A token without a provider belongs to the server that is configured beside it, else to anthropic.
     has_token = is_home and bool(settings.provider or settings.base_url or chosen == "anthropic")
@@ -103,14 +105,34 @@ def resolve(
         secret = reveal(profile.auth_credential_id)
     elif _origin(base_url) == _origin(home_url):
         secret = _global_key(chosen, settings if has_token else None, environ)
-    if chosen == "anthropic" and not secret:
+    if chosen == "anthropic" and not secret and not (engine == "claude" and settings.claude_login == "user"):
         raise ModelError(
             f"There is no key for anthropic at {_origin(base_url)}.",
             kind="credential",
             hint="Set ANTHROPIC_API_KEY, or rehearse with `--provider rehearsal`.",
         )
     model = profile.model or (settings.model if is_home else None) or _DEFAULT_MODELS[chosen]
-    return ResolvedModel(chosen, model, _api_url(chosen, base_url), "direct", secret)
+    return ResolvedModel(chosen, model, _api_url(chosen, base_url), engine, secret)
+
+
+def _engine(provider: Provider, profile: ModelProfile, settings: Settings) -> str:
+    """What runs the prompt: as chosen, else the Claude CLI for who speaks its API, if its extra is installed."""
+    chosen = profile.engine if profile.engine != "auto" else settings.engine
+    if chosen == "auto":
+        chosen = "claude" if provider in ("anthropic", "litellm") and has_claude() else "direct"
+    if chosen == "claude" and not has_claude():
+        raise ModelError(
+            "The engine claude needs claude-agent-sdk, which is not installed.",
+            kind="cli_not_found",
+            hint="Install it with `pip install 'personas-nb[claude]'`, or set the engine to direct.",
+        )
+    return chosen
+
+
+@cache
+def has_claude() -> bool:
+    """Whether the extra that brings the Claude CLI is installed."""
+    return find_spec("claude_agent_sdk") is not None
 
 
 def _provider(
@@ -125,7 +147,8 @@ def _provider(
     chosen = known or profile.provider or settings.provider
     if chosen is None:
         has_own = profile.auth_token is not None or profile.auth_credential_id is not None
-        has_key = has_own or _global_key("anthropic", settings, environ)
+        has_login = settings.claude_login == "user"
+        has_key = has_own or has_login or _global_key("anthropic", settings, environ)
         chosen = "anthropic" if has_key else "rehearsal"
     return chosen
 
@@ -173,6 +196,11 @@ def key_redactor(settings: Settings, *, model: ResolvedModel | None = None) -> R
 def _redactor(secrets: tuple[tuple[str, str], ...]) -> Redactor:
     """Every start and every run asks for the same one."""
     return Redactor(dict(secrets))
+
+
+def key_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that hold the key of a request, marked so that ``ModelClients.http`` sends them."""
+    return {f"{_OUR_KEY}{name}": value for name, value in headers.items()}
 
 
 async def _only_ours(request: Any) -> None:
@@ -250,6 +278,11 @@ class ModelClients:
             )
         return self._models[resolved]
 
+    @property
+    def http(self) -> Any:
+        """The HTTP client of all models; of a request's headers it sends the needed ones and ``key_headers``."""
+        return self._client()
+
     async def close(self) -> None:
         """Close the connections."""
         if self._http is not None:
@@ -285,7 +318,10 @@ class ModelClients:
 
     def _openai(self, resolved: ResolvedModel) -> Model:
         from openai import AsyncOpenAI
+        from pydantic_ai.models.ollama import OllamaModel
         from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.litellm import LiteLLMProvider
+        from pydantic_ai.providers.ollama import OllamaProvider
         from pydantic_ai.providers.openai import OpenAIProvider
 
         key = resolved.secret or "unset"
@@ -296,4 +332,8 @@ class ModelClients:
             default_headers={f"{_OUR_KEY}authorization": f"Bearer {key}"},
             http_client=self._client(),
         )
+        if resolved.provider == "ollama":  # a model on one's own machine has no price, whatever it is called
+            return OllamaModel(resolved.model, provider=OllamaProvider(openai_client=client))
+        if resolved.provider == "litellm":  # the model's own name says whose price it is
+            return OpenAIChatModel(resolved.model, provider=LiteLLMProvider(openai_client=client))
         return OpenAIChatModel(resolved.model, provider=OpenAIProvider(openai_client=client))

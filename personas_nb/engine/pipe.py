@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from personas_nb.engine.feed import Feeds
@@ -82,6 +83,7 @@ class Pipe:
         self._last: Future[None] | None = None
         self._problem: BaseException | None = None
         self._changes: list[Write] = []
+        self._rows: list[tuple[int, str, str, str]] = []
         self._events: list[RunEvent] = []
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -132,12 +134,14 @@ class Pipe:
         """Queue for storing what there is."""
         self._end_piece()
         self.close()
-        if not self._changes and not self._lines:
+        if not (self._changes or self._rows or self._lines):
             return
-        changes, events, lines = self._changes, self._events, self._lines
-        self._changes, self._events, self._lines = [], [], []
+        changes, rows, events, lines = self._changes, self._rows, self._events, self._lines
+        self._changes, self._rows, self._events, self._lines = [], [], [], []
 
         def change(db: sqlite3.Connection) -> None:
+            if rows:  # before anything else: this checks the claim, and a run that has ended takes no events
+                self._event_table.append(db, self.execution_id, self.token, rows)
             for each in changes:
                 each(db)
 
@@ -268,18 +272,14 @@ class Pipe:
     def _store(self, events: list[RunEvent], rows: Sequence[Row] = (), via: str = "") -> None:
         at = rfc3339(now())
         payloads = [event.model_dump_json() for event in events]
-        stored = [
-            (self._next_seq(), at, event.type, payload)
-            for event, payload in zip(events, payloads, strict=True)
-        ]
-
-        def change(db: sqlite3.Connection) -> None:
-            self._event_table.append(db, self.execution_id, self.token, stored)
-            for row in rows:
-                self.handlers.write(self.worker.store, row)
-
-        self._changes.append(change)
+        for event, payload in zip(events, payloads, strict=True):
+            self._rows.append((self._next_seq(), at, event.type, payload))
+        for row in rows:
+            self._changes.append(partial(self._write_row, row))
         self._note(events, payloads, at, via)
+
+    def _write_row(self, row: Row, _db: sqlite3.Connection) -> None:
+        self.handlers.write(self.worker.store, row)
 
     def _note(self, events: list[RunEvent], payloads: list[str], at: str, via: str = "") -> None:
         """For the log and whoever watches, after the next commit."""
@@ -290,7 +290,10 @@ class Pipe:
 
     def _plan(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            # At moments that all runs share: many at once then wake the writer together, for one transaction.
+            loop = asyncio.get_running_loop()
+            moment = (loop.time() // FLUSH_SECONDS + 1) * FLUSH_SECONDS
+            self._timer = loop.call_at(moment, self.flush)
 
     def _stored(self, done: Future[Any], events: list[RunEvent], lines: list[str]) -> None:
         """In the writer's thread, after the commit: now it may be seen."""

@@ -4,65 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
 
 from personas_nb.engine.agents.direct import DirectAgent
-from personas_nb.engine.agents.job import Job
+from personas_nb.engine.agents.job import Agent
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.handlers import Handlers, Row
+from personas_nb.engine.healing import DISABLED, NOT_RETRIED, HealingOutcome, classify
 from personas_nb.engine.log import RunLog
-from personas_nb.engine.models import ModelClients, ResolvedModel, key_redactor, resolve
+from personas_nb.engine.models import ModelClients, ResolvedModel
 from personas_nb.engine.outcome import judge
 from personas_nb.engine.pipe import Pipe
-from personas_nb.engine.prompt import assemble
-from personas_nb.engine.untrusted import Untrusted
+from personas_nb.engine.preparation import Prepared, Rooms, prepare
 from personas_nb.entities.base import now
 from personas_nb.entities.event import Event
 from personas_nb.entities.execution import Execution
-from personas_nb.entities.persona import Persona
 from personas_nb.entities.run_event import UsageReported
 from personas_nb.errors import Conflict, ModelError, NotFound, PersonaError, StoreError
-from personas_nb.personas.memories import Memories
-from personas_nb.personas.personas import Personas
-from personas_nb.settings import Settings
 from personas_nb.store.executions import ExecutionTable, put_text
-from personas_nb.tools.catalog import Tools
-from personas_nb.tools.gateway import Gateway
-from personas_nb.vault.credentials import Credentials
-from personas_nb.vault.redaction import Redactor
-from personas_nb.worker import Worker
+from personas_nb.worker import Worker, is_alive
 
+T = TypeVar("T")
 log = logging.getLogger("personas_nb.engine")
-
-
-@dataclass(frozen=True)
-class Rooms:
-    """What a run needs of the rest of the house."""
-
-    settings: Settings
-    personas: Personas
-    memories: Memories
-    tools: Tools
-    credentials: Credentials
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that a run is made of, read before it begins."""
-
-    execution: Execution
-    persona: Persona
-    model: ResolvedModel
-    job: Job
-    redactor: Redactor
-    untrusted: Untrusted
-    timeout_ms: int
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,42 +39,76 @@ class End:
     status: str
     error: str | None = None
     error_kind: str | None = None
+    problem: BaseException | None = None
+
+
+class _CalledOff(PersonaError):
+    """A queued run that must not start any more; the sentence says why, ``kind`` is its ``error_kind``."""
+
+    def __init__(self, message: str, *, kind: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
 
 
 class Runner:
     """Runs executions that its worker has claimed; only this class lets a run's text out."""
 
-    def __init__(self, worker: Worker, rooms: Rooms, feeds: Feeds) -> None:
-        self.worker, self.rooms, self.feeds = worker, rooms, feeds
+    def __init__(
+        self, worker: Worker, rooms: Rooms, feeds: Feeds, on_retry: Callable[[Execution], None]
+    ) -> None:
+        self.worker, self.rooms, self.feeds, self.on_retry = worker, rooms, feeds, on_retry
         self.table = ExecutionTable(worker.store)
         self.clients = ModelClients()
-        self.agent = DirectAgent(self.clients)
+        self._direct: Agent = DirectAgent(self.clients)
+        self._making = asyncio.Lock()
         worker.at_stop(self.clients.close)
 
     async def run(self, execution_id: str, token: int) -> StoreError | None:
-        """Run it to its end; what goes wrong in the run is stored. Returned is what kept its end from being stored."""
+        """Run it to its end, and heal; what goes wrong in the run is stored.
+
+        Returned is what kept its end from being stored.
+        """
         try:
-            await self._run(execution_id, token)
+            prepared = await self._prepared(execution_id)
+        except asyncio.CancelledError:
+            return await self._ended(execution_id, token, self._cancelled(), spent_usd=0.0)
+        except Exception as error:
+            trouble = await self._failed(execution_id, token, error, spent_usd=0.0)
+            await self._heal(execution_id, error)
+            return trouble
+        problem: BaseException | None = None
+        try:
+            problem = await self._run(prepared, token)
         except Conflict:
-            pass  # another worker found this one dead and wrote the end; nothing more is ours to write
-        except asyncio.CancelledError:  # before it began
+            return None  # another worker found this one dead and wrote the end; nothing more is ours to write
+        except asyncio.CancelledError:
             return await self._ended(execution_id, token, self._cancelled())
-        except PersonaError as error:
-            return await self.fail(execution_id, token, error)
-        except Exception as error:  # a mistake of ours: the run must not stay “running” for ever
-            log.exception("the run %s failed unexpectedly", execution_id)
-            what = f"Something unexpected happened: {type(error).__name__}. Run it again."
-            return await self._ended(execution_id, token, End("failed", what, "unknown"))
+        except Exception as error:
+            problem = error
+            trouble = await self._failed(execution_id, token, error)
+            if trouble is not None:
+                return trouble
+        await self._heal(execution_id, problem)
         return None
 
     async def fail(self, execution_id: str, token: int, error: PersonaError) -> StoreError | None:
         """Store that a run failed, with what it had until then; returned is what kept it from being stored."""
-        kind = getattr(error, "kind", error.code.lower())
-        return await self._ended(execution_id, token, End("failed", str(error), kind))
+        return await self._failed(execution_id, token, error)
 
-    async def _run(self, execution_id: str, token: int) -> None:
+    async def _failed(
+        self, execution_id: str, token: int, error: Exception, spent_usd: float | None = None
+    ) -> StoreError | None:
+        if isinstance(error, PersonaError):
+            end = End("failed", str(error), getattr(error, "kind", error.code.lower()))
+        else:  # a mistake of ours: the run must not stay “running” for ever
+            log.error("the run %s failed unexpectedly", execution_id, exc_info=error)
+            what = f"Something unexpected happened: {type(error).__name__}. Run it again."
+            end = End("failed", what, "unknown")
+        return await self._ended(execution_id, token, end, spent_usd)
+
+    async def _run(self, prepared: Prepared, token: int) -> BaseException | None:
+        """Run it to its stored end; what made it fail, if it did."""
         started = asyncio.get_running_loop().time()
-        prepared = await asyncio.to_thread(self._prepare, execution_id)
         pipe = self._pipe(prepared, token)
         try:
             end = await self._stream(prepared, pipe)
@@ -120,61 +121,86 @@ class Runner:
             raise
         finally:
             pipe.close()
-            prepared.job.gateway.close()  # removes a small scratch folder; no thread, which may be gone at exit
+            prepared.close()  # removes a small scratch folder; no thread, which may be gone at exit
             pipe.log.close()
+        return end.problem
+
+    async def _heal(self, execution_id: str, problem: BaseException | None) -> None:
+        """Queue a retry or report an issue, where the run has failed."""
+        if self.worker.is_stopping:
+            return
+        asked_seconds = getattr(problem, "retry_after_seconds", None)
+
+        def heal() -> HealingOutcome | None:
+            execution = self.table.get(execution_id)
+            if execution is None or execution.status != "failed":
+                return None
+            return self.rooms.healing.after(execution, asked_seconds)
+
+        try:
+            outcome = await _undisturbed(asyncio.to_thread(heal))
+        except Exception:
+            log.exception("the run %s could not be healed", execution_id)
+            return
+        if outcome is not None and outcome.retry is not None:
+            self.on_retry(outcome.retry)
+
+    async def _prepared(self, execution_id: str) -> Prepared:
+        reading = asyncio.ensure_future(asyncio.to_thread(self._prepare, execution_id))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            with suppress(Exception):
+                (await _undisturbed(reading)).close()
+            raise
 
     def _prepare(self, execution_id: str) -> Prepared:
         execution = self.table.whole(execution_id)
         if execution is None:
             raise NotFound(f"The run {execution_id[:8]} is gone.")
-        persona, settings = self.rooms.personas.get(execution.persona_id), self.rooms.settings
-        model = resolve(
-            persona.model_profile,
-            settings=settings,
-            provider=execution.requested_provider,
-            reveal=lambda credential_id: self.rooms.credentials.reveal(credential_id, "auth_token"),
-        )
-        redactor = key_redactor(settings, model=model)
-        gateway = Gateway(
-            self.rooms.tools.assigned(persona),
-            workspace=workspace_of(self.worker.store.home, persona),
-            settings=settings,
-            redactor=redactor,
-            rehearsal=model.is_rehearsal,
-        )
-        memories = (
-            self.rooms.memories.relevant(
-                persona.id, execution.input_data or "", limit_chars=settings.memory_limit_chars
+        if execution.retry_of and (why := self.rooms.healing.recheck(execution)):
+            raise _CalledOff(why, kind=NOT_RETRIED)
+        persona = self.rooms.personas.get(execution.persona_id)
+        if not persona.enabled:  # after five failures those that still wait would only fail too
+            raise _CalledOff(
+                f"{persona.name} was {'archived' if persona.archived_at else 'disabled'} before the run began.",
+                kind=DISABLED,
+                hint=f"Type `%persona enable {persona.slug}`, then run it again.",
             )
-            if persona.uses_memories
-            else []
-        )
-        given = redactor.redact(_with_files(execution) or "")
-        prompt = assemble(
-            persona,
-            tools=gateway.definitions,
-            memories=memories,
-            input=given or None,
-            boundary=f"data-{secrets.token_hex(8)}",
-        )
-        untrusted = Untrusted(max_object_bytes=settings.protocol_object_limit_bytes)
-        for text in [given, *(f"{memory.title}\n{memory.content}" for memory in memories)]:
-            untrusted.add(redactor.redact(text))
-        job = Job(
-            execution_id=execution.id,
-            persona=persona,
-            prompt=redactor.redact(prompt),
-            gateway=gateway,
-            model=model,
-            input=execution.input_data,
-            max_turns=_first(execution.max_turns, persona.max_turns, settings.max_turns),
-            max_budget_usd=_first(execution.max_budget_usd, persona.max_budget_usd, settings.max_budget_usd),
-            max_tokens=settings.unknown_price_token_limit,
-        )
-        timeout_ms = _first(execution.timeout_ms, persona.timeout_ms, settings.timeout_ms)
-        return Prepared(
-            execution, persona, model, job, redactor, untrusted, timeout_ms, _doubts(persona, model)
-        )
+        prepared = prepare(self.rooms, self.worker.store.home, execution)
+        try:
+            return self._with_reservation(prepared)
+        except BaseException:
+            prepared.close()
+            raise
+
+    def _with_reservation(self, prepared: Prepared) -> Prepared:
+        """Where there are budget rules, the run's worst case is set aside before it begins."""
+        budgets = self.rooms.budgets
+        if not budgets.has_rules():
+            return prepared
+        amount_usd = prepared.job.reservation_usd()
+        warnings = budgets.reserve(prepared.execution.id, prepared.persona, amount_usd)
+        return replace(prepared, warnings=(*prepared.warnings, *warnings))
+
+    @cached_property
+    def _claude(self) -> Agent:
+        """Made at the first run that needs it: its libraries take a second to import."""
+        from personas_nb.engine.agents.claude import ClaudeAgent
+        from personas_nb.engine.agents.launch import sweep
+        from personas_nb.engine.model_gateway import ModelGateway
+
+        folder = self.worker.store.home / "cli"
+        sweep(folder, lambda worker_id: is_alive(self.worker.lock_path.with_name(f"{worker_id}.lock")))
+        gateway = ModelGateway(self.clients)
+        self.worker.at_stop(gateway.close)
+        return ClaudeAgent(gateway, folder / self.worker.id)
+
+    async def _agent(self, model: ResolvedModel) -> Agent:
+        if model.engine != "claude":
+            return self._direct
+        async with self._making:
+            return await asyncio.to_thread(lambda: self._claude)
 
     def _pipe(self, prepared: Prepared, token: int) -> Pipe:
         execution, settings = prepared.execution, self.rooms.settings
@@ -192,7 +218,12 @@ class Runner:
             redactor=prepared.redactor,
             untrusted=prepared.untrusted,
             feeds=self.feeds,
-            log=RunLog(self.worker.store.home, execution.id),
+            log=RunLog(
+                self.worker.store.home,
+                execution.id,
+                limit_bytes=settings.log_limit_bytes,
+                file_count=settings.log_file_count,
+            ),
             object_limit_bytes=settings.protocol_object_limit_bytes,
             output_limit_bytes=settings.output_limit_bytes,
         )
@@ -206,9 +237,13 @@ class Runner:
             "cost_usd": 0.0 if prepared.model.is_rehearsal else None,
         }
         given = prepared.redactor.redact(execution.input_data or "")
+        reserve = self.rooms.budgets.reservation(
+            execution.id, prepared.persona, prepared.job.reservation_usd()
+        )
 
         def change(db: Any) -> None:
             self.table.change(db, execution.id, token, **begun)
+            reserve(db)
             put_text(db, execution.id, "prompt", prepared.job.prompt)
             if given != (execution.input_data or ""):  # somebody gave a key as input
                 put_text(db, execution.id, "input", given)
@@ -221,9 +256,10 @@ class Runner:
     async def _stream(self, prepared: Prepared, pipe: Pipe) -> End:
         """Let the agent run within its time, and say how it ended. What it wrote until then is kept."""
         try:
+            agent = await self._agent(prepared.model)
             async with (
                 asyncio.timeout(prepared.timeout_ms / 1000),
-                aclosing(self.agent.run(prepared.job)) as events,  # type: ignore[type-var]  # an async generator
+                aclosing(agent.run(prepared.job)) as events,  # type: ignore[type-var]  # an async generator
             ):
                 async for event in events:
                     pipe.take(event)
@@ -234,7 +270,7 @@ class Runner:
         except asyncio.CancelledError:
             end = self._cancelled()
         except ModelError as error:
-            end = End("failed", prepared.redactor.redact(str(error)), error.kind)
+            end = End("failed", prepared.redactor.redact(_without_advice(error)), error.kind, error)
         except (Conflict, StoreError):
             raise
         except PersonaError as error:
@@ -252,7 +288,7 @@ class Runner:
         return End("cancelled", "Cancelled; what it had until then is kept.", "cancelled")
 
     def _last_state(self, prepared: Prepared, pipe: Pipe, end: End) -> dict[str, Any]:
-        usage = pipe.usage
+        usage = _whole_usage(prepared, pipe)
         return {
             "status": end.status,
             "error": end.error,
@@ -269,13 +305,18 @@ class Runner:
             "cache_write_tokens": usage.cache_write_tokens,
             "cost_usd": 0.0 if prepared.model.is_rehearsal or _was_refused(usage, end) else usage.cost_usd,
             "num_turns": usage.num_turns,
+            "claude_session_id": usage.session_id,
             "completed_at": now(),
         }
 
-    async def _ended(self, execution_id: str, token: int, end: End) -> StoreError | None:
+    async def _ended(
+        self, execution_id: str, token: int, end: End, spent_usd: float | None = None
+    ) -> StoreError | None:
         fields = {"status": end.status, "error": end.error or "", "error_kind": end.error_kind or "unknown"}
         try:
-            writing = self.worker.written(lambda db: self.table.end_early(db, execution_id, token, **fields))
+            writing = self.worker.written(
+                lambda db: self.table.end_early(db, execution_id, token, spent_usd=spent_usd, **fields)
+            )
             await _undisturbed(writing)
         except Conflict:
             pass
@@ -284,42 +325,36 @@ class Runner:
         return None
 
 
+_ASKED_NOBODY = frozenset(
+    {"credential", "rate_limit", "overloaded", "not_found", "budget", "tokens", "cli_not_found"}
+)
+
+
+def _whole_usage(prepared: Prepared, pipe: Pipe) -> UsageReported:
+    """What was reported, or what the allowance counted after the last report: a run that is cut off reports no more."""
+    counted = prepared.job.allowance.usage
+    if counted.num_turns > pipe.usage.num_turns:
+        return counted.changed(session_id=pipe.usage.session_id)
+    return pipe.usage
+
+
+def _without_advice(error: ModelError) -> str:
+    """What is stored of it: “wait a minute, then run again” is wrong where healing does that by itself."""
+    return error.message if classify(error.kind, "") in ("RateLimit", "Timeout") else str(error)
+
+
 def _was_refused(usage: UsageReported, end: End) -> bool:
     """Whether no request was ever answered: a refused one costs nothing."""
-    return usage.num_turns == 0 and end.error_kind in ("credential", "rate_limit", "overloaded", "not_found")
+    return usage.num_turns == 0 and end.error_kind in _ASKED_NOBODY
 
 
-def workspace_of(home: Path, persona: Persona) -> Path:
-    """The folder that a persona's tools see; it stays between runs."""
-    return home / "workspaces" / f"{persona.slug}-{persona.id[:8]}"
-
-
-def _with_files(execution: Execution) -> str | None:
-    """The input, and the files that were given to the run."""
-    if not execution.files:
-        return execution.input_data
-    listing = "Files for this run, in your workspace:\n" + "\n".join(f"- {file}" for file in execution.files)
-    return f"{execution.input_data}\n\n{listing}" if execution.input_data else listing
-
-
-def _doubts(persona: Persona, model: ResolvedModel) -> tuple[str, ...]:
-    doubts = list(model.notes)
-    if isinstance(persona.structured_prompt, str):
-        doubts.append("The structured prompt cannot be read, so the system prompt was used instead.")
-    return tuple(doubts)
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-async def _undisturbed(storing: Coroutine[Any, Any, Any]) -> None:
+async def _undisturbed(storing: Awaitable[T]) -> T:
     """Await to the end, also when cancelled meanwhile: the end of a run is being stored either way."""
     task = asyncio.ensure_future(storing)
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([task])
-    task.result()
+    return task.result()
 
 
 def _ended_event(prepared: Prepared, end: End) -> Row:

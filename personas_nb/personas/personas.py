@@ -25,6 +25,7 @@ from personas_nb.personas.reference import by_id, only
 from personas_nb.store.database import Store
 from personas_nb.vault.credentials import Credentials
 
+ID_CHARS = 36
 Author = Literal["user", "design", "rollback", "healing"]
 
 # What belongs to a persona and does not go with its row by itself.
@@ -235,6 +236,8 @@ class Personas:
             self.store.table("credentials", Entity).delete("id = ?", [gone])
 
     def _find(self, text: str) -> Persona | None:
+        if len(text) == ID_CHARS and (found := self._rows.get(text)) is not None:
+            return found
         return (
             self._best(self._rows.find("slug = ?", [text]), text)
             or self._best(self._rows.find("name = ? collate nocase", [text]), text)

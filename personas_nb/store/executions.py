@@ -14,8 +14,9 @@ from typing import Any
 
 from personas_nb.entities.base import now, rfc3339
 from personas_nb.entities.event import Event
-from personas_nb.entities.execution import Execution
+from personas_nb.entities.execution import FINISHED, Execution
 from personas_nb.errors import Conflict, QueueFull
+from personas_nb.store.budgets import BudgetTable
 from personas_nb.store.database import Store
 from personas_nb.store.table import Table, encoded
 
@@ -33,6 +34,7 @@ class ExecutionTable(Table[Execution]):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store, "executions", Execution)
+        self._budgets = BudgetTable(store)
 
     def whole(self, execution_id: str) -> Execution | None:
         """One execution with its input, output and tool steps."""
@@ -77,6 +79,16 @@ class ExecutionTable(Table[Execution]):
                 hint="Wait for some, or cancel them with `%persona runs cancel ID`.",
             )
 
+    def has_claimable(self, worker_id: str) -> bool:
+        """Whether a run of this worker waits whose time has come; a look that takes no lock."""
+        with self.store.read() as db:
+            row = db.execute(
+                "select 1 from executions where status = 'queued' and worker_id = ? "
+                "and (scheduled_at is null or scheduled_at <= ?) limit 1",
+                [worker_id, rfc3339(now())],
+            ).fetchone()
+        return row is not None
+
     def claim(self, db: sqlite3.Connection, worker_id: str, limit: int) -> list[tuple[str, int]]:
         """``claim_next`` until there is nothing to claim, at most ``limit`` times."""
         claimed: list[tuple[str, int]] = []
@@ -86,15 +98,17 @@ class ExecutionTable(Table[Execution]):
 
     def claim_next(self, db: sqlite3.Connection, worker_id: str) -> tuple[str, int] | None:
         """Take the oldest run that this worker queued and whose persona has a free slot: its id and new token."""
+        moment = rfc3339(now())
         row = db.execute(
             "update executions set status = 'running', claim_token = claim_token + 1, started_at = ? "
             "where id = ("
             " select e.id from executions e join personas p on p.id = e.persona_id"
-            " where e.status = 'queued' and e.worker_id = ? and p.max_concurrent > ("
+            " where e.status = 'queued' and e.worker_id = ? and (e.scheduled_at is null or e.scheduled_at <= ?)"
+            " and p.max_concurrent > ("
             "  select count(*) from executions r where r.persona_id = e.persona_id and r.status = 'running')"
             " order by e.created_at, e.rowid limit 1) "
             "returning id, claim_token",
-            [rfc3339(now()), worker_id],
+            [moment, worker_id, moment],
         ).fetchone()
         return (row["id"], int(row["claim_token"])) if row else None
 
@@ -113,11 +127,15 @@ class ExecutionTable(Table[Execution]):
         ).rowcount
         if changed == 0:
             raise _lost(execution_id)
+        if fields.get("status") in FINISHED:
+            self._budgets.settle(db, execution_id, fields.get("cost_usd"))
 
     def ask_cancel(self, execution_id: str) -> str | None:
         """Cancel a queued run at once, ask a running one to end; the status that it had."""
         with self.store.write() as db:
-            row = db.execute("select status from executions where id = ?", [execution_id]).fetchone()
+            row = db.execute(
+                "select status, cost_usd from executions where id = ?", [execution_id]
+            ).fetchone()
             if row is None:
                 return None
             if row["status"] in ("queued", "waiting"):
@@ -126,6 +144,7 @@ class ExecutionTable(Table[Execution]):
                     "error = 'Cancelled before it ran.', claim_token = claim_token + 1 where id = ?",
                     [rfc3339(now()), execution_id],
                 )
+                self._budgets.settle(db, execution_id, row["cost_usd"])
             elif row["status"] == "running":
                 db.execute("update executions set cancel_requested = 1 where id = ?", [execution_id])
             return str(row["status"])
@@ -140,14 +159,15 @@ class ExecutionTable(Table[Execution]):
             return [row["id"] for row in rows]
 
     def finished_among(self, ids: Sequence[str]) -> list[str]:
-        """Which of these runs have ended."""
+        """Which of these runs have ended, or are gone with their persona."""
         marks = ", ".join("?" * len(ids))
-        ended = "'completed', 'incomplete', 'failed', 'cancelled'"
+        still_open = ", ".join(f"'{status}'" for status in OPEN)
         with self.store.read() as db:
             rows = db.execute(
-                f"select id from executions where id in ({marks}) and status in ({ended})", list(ids)
+                f"select id from executions where id in ({marks}) and status in ({still_open})", list(ids)
             )
-            return [row["id"] for row in rows]
+            going_on = {row["id"] for row in rows}
+        return [execution_id for execution_id in ids if execution_id not in going_on]
 
     def workers_with_open_runs(self) -> list[tuple[str, str]]:
         """Id and lock path of every worker that has queued or running executions."""
@@ -162,21 +182,20 @@ class ExecutionTable(Table[Execution]):
         """Fail the runs of a worker that died; what they had until then is kept. Their ids."""
         with self.store.write() as db:
             rows = db.execute(
-                "select id, status from executions where worker_id = ? and status in ('queued', 'running')",
+                "select id, status, retry_of from executions "
+                "where worker_id = ? and status in ('queued', 'running')",
                 [worker_id],
             ).fetchall()
             for row in rows:
-                started = row["status"] == "running"
                 self._end_early(
                     db,
                     row["id"],
                     status="failed",
-                    error="Its process ended in the middle of the run; what it had until then is kept."
-                    if started
-                    else "Its process ended before the run began.",
+                    error=_left_behind(row["status"], row["retry_of"]),
                     error_kind="interrupted",
                     at=_last_seen(db, row["id"]),
                 )
+                self._budgets.settle(db, row["id"], None)
             db.execute(
                 "update workers set stopped_at = coalesce(stopped_at, ?) where id = ?",
                 [rfc3339(now()), worker_id],
@@ -192,10 +211,18 @@ class ExecutionTable(Table[Execution]):
         status: str,
         error: str,
         error_kind: str,
+        spent_usd: float | None = None,
     ) -> None:
-        """End a claimed run with what its stored events tell; raises ``Conflict`` when the claim was lost."""
+        """End a claimed run with what its stored events tell; raises ``Conflict`` when the claim was lost.
+
+        ``spent_usd`` is what it cost where that is known for sure, as 0 before the first request; None counts
+        all that it has reserved of the budgets as spent.
+        """
         _check_claim(db, execution_id, token)
         self._end_early(db, execution_id, status=status, error=error, error_kind=error_kind)
+        if spent_usd is not None:
+            db.execute("update executions set cost_usd = ? where id = ?", [spent_usd, execution_id])
+        self._budgets.settle(db, execution_id, spent_usd)
 
     def _end_early(
         self,
@@ -315,6 +342,12 @@ def _check_claim(db: sqlite3.Connection, execution_id: str, token: int) -> None:
 
 def _lost(execution_id: str) -> Conflict:
     return Conflict(f"The claim on run {execution_id[:8]} was lost; nothing was written.")
+
+
+def _left_behind(status: str, retry_of: str | None) -> str:
+    if status == "running":
+        return "Its process ended in the middle of the run; what it had until then is kept."
+    return f"Its process ended before {'it could be tried again' if retry_of else 'the run began'}."
 
 
 def _events_so_far(db: sqlite3.Connection, execution_id: str) -> dict[str, list[dict[str, Any]]]:

@@ -48,6 +48,7 @@ class Usage:
 class ToolCall:
     """A call of the tool with that name, or of the first offered tool whose name ``tool`` accepts.
 
+    Where only ``mcp__<server>__<name>`` is offered, as by the Claude CLI, that is the tool with that name.
     ``arguments`` as a string is sent as it is, so it may be broken JSON.
     """
 
@@ -62,7 +63,8 @@ class ToolCall:
 
     def resolved(self, request: Request) -> ToolCall:
         if isinstance(self.tool, str):
-            return self
+            served = (name for name in request.tool_names if name.endswith(f"__{self.tool}"))
+            return self if self.tool in request.tool_names else replace(self, tool=next(served, self.tool))
         return replace(
             self, tool=_only_offered([name for name in request.tool_names if self.tool(name)], request)
         )

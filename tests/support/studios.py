@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from personas_nb import Studio
-from personas_nb.engine.runner import workspace_of
+from personas_nb.engine.workspaces import workspace_of
 from personas_nb.entities.persona import Persona
 from support.model_server import Api, ModelServer
 

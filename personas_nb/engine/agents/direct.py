@@ -8,11 +8,13 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from personas_nb.engine.agents.job import Job
+from personas_nb.engine.agents.ending import check_end
+from personas_nb.engine.agents.job import OUTPUT_TOKENS, Job
 from personas_nb.engine.agents.rehearsal import Rehearsal
 from personas_nb.engine.model_errors import name_of, to_model_error
-from personas_nb.engine.models import ModelClients, ResolvedModel, is_priced, say_unknown_prices_once
+from personas_nb.engine.models import ModelClients, ResolvedModel, say_unknown_prices_once
 from personas_nb.engine.protocol import PROTOCOL_KINDS, body_schema, describe, parse_body
+from personas_nb.engine.spending import Allowance
 from personas_nb.entities.run_event import (
     ProtocolCalled,
     RunEvent,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
     from pydantic_ai.usage import RunUsage
 
-MAX_OUTPUT_TOKENS = 8192
 TOOL_RETRIES = 3  # how often a model may call a tool that does not exist, before the run ends
 
 
@@ -44,7 +45,8 @@ class DirectAgent:
         """Run the prompt; raises ``ModelError`` for what the model, its server or a limit did."""
         say_unknown_prices_once()
         rehearsal = Rehearsal(job) if job.model.is_rehearsal else None
-        model = rehearsal.model() if rehearsal else self.clients.build(job.model)
+        allowance = job.allowance
+        model = rehearsal.model() if rehearsal else _limited(self.clients.build(job.model), allowance)
         calls = _Calls(job)
         agent = _agent(
             tuple(
@@ -52,9 +54,9 @@ class DirectAgent:
                 for tool in job.gateway.definitions
             )
         )
-        limits, note = _limits(job, model)
-        if note:
-            yield WarningRaised(text=note)
+        limits = _limits(job, allowance)
+        if allowance.note:
+            yield WarningRaised(text=allowance.note)
         stream: Any = None
         try:
             async with agent.run_stream_events(
@@ -68,7 +70,7 @@ class DirectAgent:
                         yield _usage(stream.usage, job.model, rehearsal)
             yield _usage(stream.usage, job.model, rehearsal)
             if not rehearsal:
-                for warning in _checked_end(stream.result, job.model, stream.usage.requests):
+                for warning in _checked_end(job, stream.result, stream.usage.requests):
                     yield warning
         except ModelError:
             if stream is not None:
@@ -159,7 +161,7 @@ def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, str | None]
         output_type=[str, type(None)],  # without None, pydantic-ai asks again after an empty last answer
         deps_type=_Calls,
         retries=TOOL_RETRIES,
-        model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
+        model_settings={"max_tokens": OUTPUT_TOKENS["direct"]},
     )
 
 
@@ -180,27 +182,25 @@ def _protocol_tools() -> list[Tool[_Calls]]:
     return [tool(kind) for kind in PROTOCOL_KINDS]
 
 
-def _limits(job: Job, model: Model) -> tuple[UsageLimits, str]:
-    """pydantic-ai's limits; where the price is unknown, tokens stand in for dollars, and the note says so."""
+def _limited(model: Model, allowance: Allowance) -> Model:
+    """The model, asking the allowance before each request."""
+    from personas_nb.engine.agents.limited_model import LimitedModel
+
+    return LimitedModel(model, allowance, max_output_tokens=OUTPUT_TOKENS["direct"])
+
+
+def _limits(job: Job, allowance: Allowance) -> UsageLimits:
+    """pydantic-ai's own limits, which stop a run after an answer: a net, for what no estimate foresaw."""
     from pydantic_ai import UsageLimits
 
     limits = UsageLimits(request_limit=job.max_turns)
     if job.max_budget_usd is None or job.model.is_rehearsal:
-        return limits, ""
-    if job.max_budget_usd == 0:
-        raise ModelError(
-            f"{job.persona.name} may spend nothing: its budget is 0.",
-            kind="budget",
-            hint="Raise max_budget_usd, or rehearse with `--provider rehearsal`.",
-        )
-    if is_priced(model):
+        return limits
+    if allowance.price is not None:
         limits.cost_limit = Decimal(str(job.max_budget_usd))
-        return limits, ""
-    limits.total_tokens_limit = job.max_tokens
-    return limits, (
-        f"The price of {job.model.model} is unknown, so the budget of ${job.max_budget_usd:g} cannot be watched; "
-        f"a limit of {job.max_tokens or 0:,} tokens stands in for it."
-    )
+    else:
+        limits.total_tokens_limit = job.max_tokens
+    return limits
 
 
 def _check_unpriced(job: Job, limits: UsageLimits, usage: RunUsage) -> None:
@@ -232,35 +232,17 @@ def _usage(usage: RunUsage, model: ResolvedModel, rehearsal: Rehearsal | None) -
     )
 
 
-def _checked_end(result: Any, model: ResolvedModel, num_requests: int) -> list[RunEvent]:
-    """A stream that was cut politely looks like success; only a missing stop reason gives it away.
-
-    Nothing to add is a good end after tool calls, but no answer to the first request.
-    """
-    provider = name_of(model.provider)
+def _checked_end(job: Job, result: Any, num_requests: int) -> list[RunEvent]:
+    provider = job.model.provider
     if result is None:
-        raise ModelError(f"{provider} ended its answer early.", kind="connection", hint="Run again.")
+        who = name_of(provider)
+        raise ModelError(f"{who} ended its answer early.", kind="connection", hint="Run again.")
     response = result.response
-    if "finish_reason" not in (response.provider_details or {}):
-        raise ModelError(
-            f"{provider} stopped before the end of its answer.",
-            kind="connection",
-            hint="What arrived is kept; run again.",
-            retryable=True,
-        )
-    if response.finish_reason == "content_filter":
-        raise ModelError(
-            f"{provider} withheld the rest of its answer because of its content policy.",
-            kind="rejected",
-            hint="What arrived is kept; change the instructions or the input.",
-        )
-    if num_requests == 1 and not (result.output or "").strip():
-        raise ModelError(
-            f"{provider} answered with nothing.",
-            kind="bad_answer",
-            hint="Run again; if it stays so, choose another model.",
-            retryable=True,
-        )
-    if response.finish_reason == "length":
-        return [WarningRaised(text=f"The answer was cut at {MAX_OUTPUT_TOKENS:,} output tokens.")]
-    return []
+    is_named = "finish_reason" in (response.provider_details or {})
+    return check_end(
+        provider,
+        (response.finish_reason or "stop") if is_named else None,
+        has_text=bool((result.output or "").strip()),
+        num_requests=num_requests,
+        max_output_tokens=job.max_output_tokens,
+    )

@@ -7,25 +7,45 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from personas_nb.engine.models import ResolvedModel
+from personas_nb.engine.spending import Allowance, reservation_usd
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.run_event import RunEvent
+from personas_nb.settings import Settings
 from personas_nb.tools.gateway import Gateway
+from personas_nb.vault.redaction import Redactor
+
+OUTPUT_TOKENS = {"direct": 8_192, "claude": 32_000}  # of one answer, by engine; the CLI thinks within them too
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run, ready to go: the assembled prompt, the tools, the model, the limits."""
+    """One run, ready to go: the assembled prompt, the tools, the model, the limits.
+
+    ``allowance`` is asked before each request; what it has counted holds also for a run that was cut off.
+    """
 
     execution_id: str
     persona: Persona
     prompt: str
     gateway: Gateway
     model: ResolvedModel
+    settings: Settings
+    redactor: Redactor
+    allowance: Allowance
     input: str | None = None
     max_turns: int = 25
     max_budget_usd: float | None = None
     max_tokens: int | None = None
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def max_output_tokens(self) -> int:
+        """Tokens of one answer."""
+        return OUTPUT_TOKENS[self.model.engine]
+
+    def reservation_usd(self) -> float | None:
+        """What budget rules must hold for the run; None where its price is unknown."""
+        return reservation_usd(self.model, self.max_budget_usd, self.max_output_tokens)
 
 
 class Agent(Protocol):

@@ -1,0 +1,168 @@
+"""Everything that a run is made of, read before it begins."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from personas_nb.engine.agents.job import Job
+from personas_nb.engine.healing import Healing
+from personas_nb.engine.models import ResolvedModel, key_redactor, resolve
+from personas_nb.engine.prompt import assemble
+from personas_nb.engine.spending import Allowance
+from personas_nb.engine.untrusted import Untrusted
+from personas_nb.engine.workspaces import Workspace
+from personas_nb.entities.execution import Execution
+from personas_nb.entities.memory import Memory
+from personas_nb.entities.persona import Persona
+from personas_nb.metrics.budgets import Budgets
+from personas_nb.personas.memories import Memories
+from personas_nb.personas.personas import Personas
+from personas_nb.settings import Settings
+from personas_nb.tools.catalog import Tools
+from personas_nb.tools.gateway import Gateway
+from personas_nb.vault.credentials import Credentials
+from personas_nb.vault.redaction import Redactor
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What a run needs of the rest of the house."""
+
+    settings: Settings
+    personas: Personas
+    memories: Memories
+    tools: Tools
+    credentials: Credentials
+    budgets: Budgets
+    healing: Healing
+
+    def model(self, persona: Persona, provider: str | None = None) -> ResolvedModel:
+        """The model that a run of the persona uses; raises as ``resolve`` does."""
+        return resolve(
+            persona.model_profile,
+            settings=self.settings,
+            provider=provider,
+            reveal=lambda credential_id: self.credentials.reveal(credential_id, "auth_token"),
+        )
+
+    def remembered(self, persona: Persona, given: str | None) -> list[Memory]:
+        """The memories that go into a prompt with this input."""
+        if not persona.uses_memories:
+            return []
+        limit = self.settings.memory_limit_chars
+        return self.memories.relevant(persona.id, given or "", limit_chars=limit)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One run, ready to go; ``workspace`` is this run's until it is released."""
+
+    execution: Execution
+    persona: Persona
+    model: ResolvedModel
+    job: Job
+    redactor: Redactor
+    untrusted: Untrusted
+    workspace: Workspace
+    timeout_ms: int
+    warnings: tuple[str, ...]
+
+    def close(self) -> None:
+        """Let go of what was taken for the run."""
+        self.job.gateway.close()
+        self.workspace.release()
+
+
+def prepare(rooms: Rooms, home: Path, execution: Execution) -> Prepared:
+    """Read persona, model, tools and memories of a run, and take its workspace; blocks.
+
+    Raises ``NotFound``, ``InvalidInput``, ``VaultError`` and ``ModelError``.
+    """
+    persona, settings = rooms.personas.get(execution.persona_id), rooms.settings
+    model = rooms.model(persona, execution.requested_provider)
+    redactor = key_redactor(settings, model=model)
+    memories = rooms.remembered(persona, execution.input_data)
+    given = redactor.redact(_with_files(execution) or "")
+    workspace = Workspace(home, persona, execution.files)
+    gateway = Gateway(
+        rooms.tools.assigned(persona),
+        workspace=workspace.folder,
+        settings=settings,
+        redactor=redactor,
+        rehearsal=model.is_rehearsal,
+    )
+    prompt = assemble(
+        persona,
+        tools=gateway.definitions,
+        memories=memories,
+        input=given or None,
+        boundary=f"data-{secrets.token_hex(8)}",
+    )
+    max_turns = _first(execution.max_turns, persona.max_turns, settings.max_turns)
+    max_budget_usd = _first(execution.max_budget_usd, persona.max_budget_usd, settings.max_budget_usd)
+    job = Job(
+        execution_id=execution.id,
+        persona=persona,
+        prompt=redactor.redact(prompt),
+        gateway=gateway,
+        model=model,
+        settings=settings,
+        redactor=redactor,
+        input=execution.input_data,
+        allowance=Allowance(
+            model,
+            max_budget_usd=max_budget_usd,
+            max_turns=max_turns,
+            max_tokens=settings.unknown_price_token_limit,
+        ),
+        max_turns=max_turns,
+        max_budget_usd=max_budget_usd,
+        max_tokens=settings.unknown_price_token_limit,
+    )
+    return Prepared(
+        execution,
+        persona,
+        model,
+        job,
+        redactor,
+        _untrusted(settings, redactor, given, memories),
+        workspace,
+        timeout_ms=_first(execution.timeout_ms, persona.timeout_ms, settings.timeout_ms),
+        warnings=_doubts(persona, model, workspace),
+    )
+
+
+def _untrusted(settings: Settings, redactor: Redactor, given: str, memories: Sequence[Memory]) -> Untrusted:
+    untrusted = Untrusted(max_object_bytes=settings.protocol_object_limit_bytes)
+    for text in [given, *(f"{memory.title}\n{memory.content}" for memory in memories)]:
+        untrusted.add(redactor.redact(text))
+    return untrusted
+
+
+def _with_files(execution: Execution) -> str | None:
+    """The input, and the files that were given to the run."""
+    if not execution.files:
+        return execution.input_data
+    listing = "Files for this run, in your workspace:\n" + "\n".join(f"- {file}" for file in execution.files)
+    return f"{execution.input_data}\n\n{listing}" if execution.input_data else listing
+
+
+def _doubts(persona: Persona, model: ResolvedModel, workspace: Workspace) -> tuple[str, ...]:
+    doubts = list(model.notes)
+    if isinstance(persona.structured_prompt, str):
+        doubts.append("The structured prompt cannot be read, so the system prompt was used instead.")
+    if persona.permissions == "bypass" and model.engine != "claude":
+        doubts.append(
+            "Its permissions are bypass, which only the engine claude knows; here it has the assigned tools."
+        )
+    if workspace.note:
+        doubts.append(workspace.note)
+    return tuple(doubts)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
