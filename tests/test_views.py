@@ -62,8 +62,12 @@ from personas_nb.views import (
     personas,
     prose,
     register,
+    timeline,
     triggers,
 )
+from personas_nb.views.explain import Plan, PlannedTool, explain
+from personas_nb.views.flow import flow_view
+from personas_nb.views.limits import Limit
 from personas_nb.views.page import Page, named
 from personas_nb.views.view import View
 
@@ -159,8 +163,19 @@ def all_views(text: str, *, rehearsal: bool = False) -> dict[str, View]:
             events=[Event(event_type=text[:200] or "e", data={text: text})],
         ),
         "execution_list": executions.execution_list([run]),
-        "execution_timeline": executions.execution_timeline(run, moments),
-        "explain": executions.explain(text, [tool, text], {text: text}),
+        "execution_timeline": timeline.execution_timeline(
+            run.changed(
+                execution_flows=({"step": text, "action": text, "status": text},), claude_session_id=text,
+                log_file_path=text, requested_provider=text, files=(text,), input_data=text,
+            ),
+            moments, reviews=[review], retries=[run], limits=[Limit(text, 1, text)],
+        ),
+        "run_flow": flow_view(run, moments),
+        "explain": explain(
+            Plan(name=text, prompt=text, prompt_tokens=1, tools=[PlannedTool(text, text, text, True)],
+                 limits=[Limit(text, None, text)], provider=text, model=text, engine=text, server=text, files=[text],
+                 cost=text, cost_why=text, missing=[text], bypass=True, rehearsal=rehearsal),
+        ),
         "review_list": inbox.review_list([review], names=names),
         "review_card": inbox.review_card(review.changed(status="approved", decided_at=NOON), persona_name=text),
         "message_list": inbox.message_list([message], names=names),
@@ -178,8 +193,8 @@ def all_views(text: str, *, rehearsal: bool = False) -> dict[str, View]:
     }  # fmt: skip
 
 
-OF_RUNS = ("overview", "persona_card", "execution_card", "execution_list", "execution_timeline", "review_list",
-           "review_card", "message_list", "design_card")  # fmt: skip
+OF_RUNS = ("overview", "persona_card", "execution_card", "execution_list", "execution_timeline", "explain",
+           "review_list", "review_card", "message_list", "design_card")  # fmt: skip
 
 
 class Reader(HTMLParser):
@@ -258,7 +273,7 @@ def test_colours_are_only_those_of_the_marks_and_always_beside_a_glyph() -> None
     for view in all_views("words", rehearsal=True).values():
         for found in re.finditer(r"(?<![-\w])color:(#\w+)\">(.)", view.html):
             assert found[1] in {"#007A58", "#B34700", "#0072B2", "#946000", "#9C4F80", "#6B7075"}
-            assert found[2] in "✓✕▶▲?○"
+            assert found[2] in "✓✕▶▲?○⚠¶…"
 
 
 def test_dollars_are_kept_from_becoming_a_formula() -> None:
@@ -353,11 +368,11 @@ def test_a_message_in_a_run_is_told_in_words() -> None:
         marks.cell_text(cell)
         for cell in executions.moment_of(ProtocolHandled(kind="manual_review", data=data))
     ]
-    assert said == ["manual review", "Refund?: Paid twice. (high severity)"]
+    assert said == ["? manual review", "Refund?: Paid twice. (high severity)"]
 
 
 def test_the_timeline_does_not_point_to_itself() -> None:
-    assert "runs show" not in executions.execution_timeline(RUN, []).text
+    assert "runs show" not in timeline.execution_timeline(RUN, []).text
 
 
 def test_a_failure_that_says_what_to_do_is_not_told_twice() -> None:
@@ -415,30 +430,6 @@ def test_a_running_card_offers_to_wait_and_to_cancel() -> None:
     text = executions.execution_card(RUN.changed(status="running", output_data=None)).text
     assert "▶ running" in text
     assert f"%persona runs cancel {RUN.id[:8]}" in text
-
-
-def test_the_timeline_joins_pieces_of_text_and_names_every_moment() -> None:
-    moments = [
-        (NOON, StatusChanged(status="running")),
-        (NOON, TextDelta(text="Reading ")),
-        (NOON, TextDelta(text="mail")),
-        (NOON, ToolCallFinished(step=ToolCallStep(tool="mail_read", output="3 mails"))),
-    ]
-    view = executions.execution_timeline(RUN, moments, tz="Europe/Berlin")
-    assert "Reading mail" in view.text
-    assert "09:00:00" in view.text
-    assert "mail_read: done" in view.text
-    assert "3 entries" in view.text
-
-
-def test_explain_says_that_nothing_was_run_and_shows_limits_in_their_units() -> None:
-    text = executions.explain(
-        "You watch.", ["file_read"], {"timeout_ms": 300_000, "max_budget_usd": 1.0}
-    ).text
-    assert "Nothing was run" in text
-    assert re.search(r"timeout +5 min 0 s", text)
-    assert re.search(r"max budget +\$1\.00", text)
-    assert "You watch." in text
 
 
 # -- free text ---------------------------------------------------------------------------------------------

@@ -140,6 +140,8 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
         ids = [session.id for session in studio.sessions.list()[:IDS_MAX]]
     elif kind == "reviews":
         ids = [review.id for review in studio.reviews.list(limit=IDS_MAX)]
+    elif kind == "healing":
+        ids = [issue.id for issue in studio.healing.list(limit=IDS_MAX)]
     elif kind == "memories":
         return [memory.id[:8] for memory in studio.memories.list()[:IDS_MAX]]
     return [*(identity[:8] for identity in ids), *(["latest"] if ids else [])]

@@ -1,4 +1,4 @@
-"""Verbs that change and decide: fields, groups, versions, reviews, memories, tools."""
+"""Verbs that change and decide: fields, groups, versions, reviews, healing, memories, tools."""
 
 from __future__ import annotations
 
@@ -163,6 +163,24 @@ def _decided(call: Call, decide: Callable[..., Review]) -> View:
             waits = not call.studio.executions.get(review.execution_id).is_finished
     repeated = before.status != "pending"
     return review_card(review, persona_name=name, repeated=repeated, waits=waits, tz=call.tz)
+
+
+def healing(call: Call) -> View:
+    """What failed, and what helps."""
+    from personas_nb.views.healing import issue_list
+
+    found = call.studio.healing.list(None if call["all"] else "open", call["persona"])
+    return issue_list(found, names=_names(call), tz=call.tz)
+
+
+def resolve(call: Call) -> View:
+    """Say that an issue is dealt with."""
+    from personas_nb.views.healing import issue_card
+
+    before = call.studio.healing.get(call["id"])
+    issue = call.studio.healing.resolve(before.id, call["note"])
+    name = _names(call).get(issue.persona_id, "")
+    return issue_card(issue, persona_name=name, repeated=before.status == "resolved", tz=call.tz)
 
 
 def messages(call: Call) -> View:

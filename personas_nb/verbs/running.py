@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from personas_nb.engine.models import ResolvedModel
     from personas_nb.entities.execution import Execution
     from personas_nb.entities.persona import Persona
+    from personas_nb.views.executions import Sequel
     from personas_nb.views.stream import RunStream
 
 TICK_SECONDS = 0.12
+HEALING_SECONDS = 2.0
 
 
 class Stopped(PersonaError):
@@ -42,9 +44,11 @@ def run(call: Call) -> Any:
         )
     persona = _persona(call)
     given = call.input()
-    model = _resolved(call, persona)
     if call["explain"]:
-        return _explained(call, persona, given, model)
+        from personas_nb.verbs.explaining import explained
+
+        return explained(call, persona, given)
+    model = _resolved(call, persona)
     handle = call.studio.start(
         persona,
         given,
@@ -59,26 +63,40 @@ def run(call: Call) -> Any:
             call.surface.keep(variable, handle)
         return _in_background(persona, handle)
     notes = (*call.filling.notes, *(model.notes if model else ()))
-    execution = _followed(call, handle, _stream(persona.name, model), notes)
-    return _result(call, execution, quiet=call["quiet"])
+    bypass = persona.permissions == "bypass"
+    execution, sequel = _followed(call, handle, _stream(persona.name, model, bypass=bypass), notes)
+    return _result(call, execution, sequel, quiet=call["quiet"])
 
 
 def runs(call: Call) -> View:
     """Runs as a table."""
     from personas_nb.views.executions import execution_list
+    from personas_nb.views.personas import bypassing
 
     found = call.studio.executions.list(call["persona"], status=call["status"], limit=call["limit"])
-    return execution_list(found, tz=call.tz)
+    may_all = bypassing(call.studio.personas.list(include_archived=True))
+    return execution_list(found, bypassing=may_all, tz=call.tz)
 
 
 def show(call: Call) -> View:
-    """Every moment of a run."""
-    from personas_nb.views.executions import execution_timeline
+    """Every moment of a run, and its flow as a graph."""
+    from personas_nb.verbs.explaining import applied_limits
+    from personas_nb.views.timeline import execution_timeline
 
-    executions = call.studio.executions
+    studio, executions = call.studio, call.studio.executions
     execution = executions.get(call["id"])
-    events = [(datetime.fromisoformat(at), event) for _seq, at, event in executions.recorded(execution.id)]
-    return execution_timeline(execution, events, tz=call.tz)
+    persona = _owner(call, execution)
+    given = (execution.max_budget_usd, execution.max_turns, execution.timeout_ms)
+    return execution_timeline(
+        execution,
+        [(datetime.fromisoformat(at), event) for _seq, at, event in executions.recorded(execution.id)],
+        reviews=list(reversed(studio.reviews.list(status=None, execution_id=execution.id))),
+        retries=executions.table.find("retry_of = ?", [execution.id], order_by="created_at"),
+        limits=applied_limits(studio.settings, persona, *given),
+        current_version=persona.version if persona else None,
+        bypass=_may_all(persona),
+        tz=call.tz,
+    )
 
 
 def cancel(call: Call) -> View:
@@ -102,20 +120,30 @@ def wait(call: Call) -> Any:
     """Follow a run to its end; an interrupt stops watching only."""
     executions = call.studio.executions
     execution = executions.get(call["id"])
-    stream = _stream(execution.persona_name, None, execution)
-    execution = _followed(call, executions.handle(execution.id), stream, (), began=execution, cancels=False)
-    return _result(call, execution, quiet=False)
+    bypass = _may_all(_owner(call, execution))
+    stream = _stream(execution.persona_name, None, execution, bypass=bypass)
+    handle = executions.handle(execution.id)
+    execution, sequel = _followed(call, handle, stream, (), began=execution, cancels=False)
+    return _result(call, execution, sequel, quiet=False)
 
 
 # ── following ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _stream(name: str, model: ResolvedModel | None, execution: Execution | None = None) -> RunStream:
+def _stream(
+    name: str, model: ResolvedModel | None, execution: Execution | None = None, *, bypass: bool = False
+) -> RunStream:
     from personas_nb.views.stream import RunStream
 
     if execution is not None:
         return RunStream(
-            name, rehearsal=execution.rehearsal, provider=execution.provider or "", model=execution.model_used
+            name,
+            rehearsal=execution.rehearsal,
+            provider=execution.provider or "",
+            model=execution.model_used,
+            bypass=bypass,
+            status=execution.status,
+            begins=execution.scheduled_at,
         )
     is_rehearsal = model is not None and model.is_rehearsal
     return RunStream(
@@ -123,7 +151,19 @@ def _stream(name: str, model: ResolvedModel | None, execution: Execution | None 
         rehearsal=is_rehearsal,
         provider=model.provider if model else "",
         model=model.model if model and not is_rehearsal else None,
+        bypass=bypass,
     )
+
+
+def _owner(call: Call, execution: Execution) -> Persona | None:
+    """The persona of a run as it is now; None where it is gone."""
+    with suppress(PersonaError):
+        return call.studio.personas.get(execution.persona_id)
+    return None
+
+
+def _may_all(persona: Persona | None) -> bool:
+    return persona is not None and persona.permissions == "bypass"
 
 
 def _followed(
@@ -134,16 +174,16 @@ def _followed(
     *,
     began: Execution | None = None,
     cancels: bool = True,
-) -> Execution:
-    """The finished run, shown while it goes on and at its end; an interrupt ends it, or only the watching."""
+) -> tuple[Execution, Sequel]:
+    """The finished run and what comes of it, shown meanwhile; an interrupt ends it, or only the watching."""
     watch = None if call.arguments.get("quiet") else call.surface.watch()
     started = time.monotonic() - _age_seconds(began)
 
-    def end(execution: Execution) -> None:
+    def end(execution: Execution, sequel: Sequel | None = None) -> None:
         if variable := call.arguments.get("output"):
             call.surface.keep(variable, execution)  # before anything can be raised
         if watch is not None:
-            rows = _rows_of(call, execution)
+            rows = _rows_of(call, execution) | {"sequel": sequel}
             new = tuple(note for note in notes if note not in execution.warnings)
             without = _card(stream, execution, "", rows, new, call.tz)
             watch.end(_card(stream, execution, None, rows, new, call.tz), without)
@@ -152,6 +192,8 @@ def _followed(
         for batch in handle.batches(TICK_SECONDS):
             for event in batch:
                 stream.add(event)
+            if not stream.has_begun:
+                started = time.monotonic()
             if watch is not None:
                 watch.see(list(batch), stream, round((time.monotonic() - started) * 1000))
     except KeyboardInterrupt as stop:
@@ -164,8 +206,42 @@ def _followed(
         end(error.execution)
         raise error from stop
     execution = call.studio.executions.get(handle.id)
-    end(execution)
-    return execution
+    sequel = _sequel(call, execution, is_mine=handle.ended is not None)
+    end(execution, sequel)
+    return execution, sequel
+
+
+def _sequel(call: Call, execution: Execution, *, is_mine: bool) -> Sequel:
+    """What is done about a failed run; ``is_mine``: by this process, so that it ends with it."""
+    from personas_nb.engine.healing import is_mendable
+    from personas_nb.views.executions import Sequel
+
+    if not is_mendable(execution):
+        return Sequel()
+    until = time.monotonic() + HEALING_SECONDS
+    while not (done := call.studio.healing.of(execution)).sentence and not is_mine:
+        # Another process stores that its run has failed, and a moment later what it does about it.
+        age = datetime.now(UTC) - (execution.completed_at or execution.created_at)
+        if time.monotonic() > until or age.total_seconds() > HEALING_SECONDS:
+            break
+        time.sleep(TICK_SECONDS)
+    retry = done.retry
+    if retry is None or retry.is_finished or not is_mine:
+        return Sequel(done.sentence, retry)
+    if not call.surface.is_kernel:
+        return Sequel(_by_hand(call, call.studio.executions.cancel(retry.id)))
+    is_later = retry.status == "queued" and " (in " in done.sentence
+    return Sequel(f"{done.sentence[:-1]}, if this kernel still runs then." if is_later else done.sentence, retry)
+
+
+def _by_hand(call: Call, retry: Execution) -> str:
+    """What to do where a retry would end with the process of the verb."""
+    from personas_nb.views import marks
+
+    ending = "It is not tried again by itself, for this process ends"
+    if retry.scheduled_at is not None and retry.scheduled_at > datetime.now(UTC):
+        return f"{ending}; run it again after {marks.instant(retry.scheduled_at, call.tz)} {call.tz}."
+    return f"{ending}; run it again with --timeout {(retry.timeout_ms or 0) / 1000:g}s."
 
 
 def _age_seconds(execution: Execution | None) -> float:
@@ -187,7 +263,7 @@ def _card(
 
     if text is None:
         return noted(stream.final(execution, tz=tz, **rows), *notes)
-    return noted(execution_card(execution, text=text, tz=tz, **rows), *notes)
+    return noted(execution_card(execution, text=text, bypass=stream.bypass, tz=tz, **rows), *notes)
 
 
 def _rows_of(call: Call, execution: Execution) -> dict[str, Any]:
@@ -207,14 +283,14 @@ def _rows_of(call: Call, execution: Execution) -> dict[str, Any]:
     }
 
 
-def _result(call: Call, execution: Execution, *, quiet: bool) -> Any:
+def _result(call: Call, execution: Execution, sequel: Sequel, *, quiet: bool) -> Any:
     """The execution as the verb's result; raises for one that failed or was cancelled, unless told not to."""
     if execution.status in ("failed", "cancelled") and not call["no_raise"]:
-        raise _error_of(execution)
+        raise _error_of(execution, sequel)
     return call.surface.result(execution, quiet=quiet)
 
 
-def _error_of(execution: Execution) -> ExecutionError:
+def _error_of(execution: Execution, sequel: Sequel) -> ExecutionError:
     hint = f"Everything it did: `%persona runs show {execution.id[:8]}`."
     if execution.status == "cancelled":
         return Cancelled(
@@ -224,7 +300,7 @@ def _error_of(execution: Execution) -> ExecutionError:
     return ExecutionFailed(
         f"The run of {execution.persona_name} failed: {why if why.endswith(('.', '!', '?')) else why + '.'}",
         execution=execution,
-        hint=hint,
+        hint=sequel.hint or hint,
     )
 
 
@@ -262,35 +338,6 @@ def _resolved(call: Call, persona: Persona) -> ResolvedModel | None:
             reveal=lambda _credential_id: "stored",
         )
     return None
-
-
-def _explained(call: Call, persona: Persona, given: Any, model: ResolvedModel | None) -> View:
-    from personas_nb.engine.models import key_redactor
-    from personas_nb.engine.prompt import as_text, assemble
-    from personas_nb.views.executions import explain
-    from personas_nb.views.marks import duration
-
-    studio, settings = call.studio, call.studio.settings
-    tools = studio.tools.assigned(persona)
-    text = as_text(given)
-    memories = (
-        studio.memories.relevant(persona.id, text, limit_chars=settings.memory_limit_chars)
-        if persona.uses_memories
-        else []
-    )
-    prompt = assemble(persona, tools=tools, memories=memories, input=text, boundary="data-(random in a run)")
-
-    def first(*values: Any) -> Any:
-        return next(value for value in values if value is not None)
-
-    limits = {
-        "provider": f"{model.provider} · {model.model}" if model else "none: no key",
-        "max_budget_usd": first(call["max_budget_usd"], persona.max_budget_usd, settings.max_budget_usd),
-        "max_turns": first(call["max_turns"], persona.max_turns, settings.max_turns),
-        "timeout": duration(first(call["timeout"], persona.timeout_ms, settings.timeout_ms)),
-    }
-    view = explain(key_redactor(settings).redact(prompt), tools, limits)
-    return noted(view, *call.filling.notes, *(model.notes if model else ()))
 
 
 def _in_background(persona: Persona, handle: RunHandle) -> View:

@@ -345,6 +345,18 @@ VERBS: tuple[Verb, ...] = (
         )
         for word in ("approve", "reject")
     ),
+    Verb("healing list", "What failed, and what helps.", "governing:healing",
+         (Argument("--all", "Resolved issues too.", "flag"),
+          Argument("--persona", "Only of this one.", completer="personas", unit="NAME")), GOVERN, is_default=True),
+    Verb(
+        "healing resolve",
+        "Say that an issue is dealt with.",
+        "governing:resolve",
+        (_id("issue", "healing"), Argument("note", "What was done.", unit="NOTE"), RAW),
+        GOVERN,
+        free_text="note",
+        examples=("%persona healing resolve latest gave it a new key",),
+    ),
     Verb("messages", "What personas told you.", "governing:messages",
          (Argument("--unread", "Only new ones.", "flag"),), GOVERN),
     Verb("memories list", "What a persona, or all of them, remember.", "governing:memories", (_name(required=False),),

@@ -17,6 +17,7 @@ from personas_nb.entities.design import (
 )
 from personas_nb.views import marks
 from personas_nb.views.marks import Cell, Code, Short, Words, one_line, plural, short_id
+from personas_nb.views.mermaid import Arrow, Box, fence
 from personas_nb.views.page import Page, Step, listing, named
 from personas_nb.views.triggers import fires_words, trigger_words
 from personas_nb.views.view import View
@@ -127,29 +128,23 @@ def flow_markdown(flow: Flow) -> View:
     for edge in flow.edges:  # an arrow may name a box that nobody drew
         for end in (edge.source, edge.target):
             labels.setdefault(end, one_line(end, 80))
-    names = {identity: f"s{number}" for number, identity in enumerate(labels, 1)}
-    lines = ["```mermaid", "flowchart LR"]
-    lines += [f'  {names[identity]}["{_mermaid(label)}"]' for identity, label in labels.items()]
-    arrows: list[list[Cell]] = []
-    for edge in flow.edges:
-        said = one_line(edge.label, 60)
-        middle = f'-->|"{_mermaid(said)}"|' if said else "-->"
-        lines.append(f"  {names[edge.source]} {middle} {names[edge.target]}")
-        arrows.append([labels[edge.source], f"→ {said} →" if said else "→", labels[edge.target]])
     if not labels:
         return Page("Flow").sentence("It has no steps yet.").view(flow)
-    linked = {end for edge in flow.edges for end in (edge.source, edge.target)}
-    alone: list[list[Cell]] = [
-        [label, "", ""] for identity, label in labels.items() if identity not in linked
+    places = {identity: place for place, identity in enumerate(labels)}
+    arrows = [
+        Arrow(places[edge.source], places[edge.target], one_line(edge.label, 60)) for edge in flow.edges
     ]
-    words = marks.table_text((), arrows + alone)
+    linked = {end for arrow in arrows for end in (arrow.source, arrow.target)}
+    names = list(labels.values())
+    rows: list[list[Cell]] = [
+        [names[arrow.source], f"→ {arrow.label} →" if arrow.label else "→", names[arrow.target]]
+        for arrow in arrows
+    ]
+    rows += [[name, "", ""] for place, name in enumerate(names) if place not in linked]
+    words = marks.table_text((), rows)
     view = Page("Flow", detail=plural(len(labels), "step")).folded("In words", words, fixed=True).view(flow)
-    return View(view.text, view.html, value=flow, markdown="\n".join([*lines, "```"]), alt=words)
-
-
-def _mermaid(label: str) -> str:
-    """A label that mermaid shows as it is: what could end it or mean something is written as its number."""
-    return re.sub(r"[^\w .,:/()€$%+=?!–…-]", lambda found: f"#{ord(found[0])};", label)
+    graph = fence([Box((name,)) for name in names], arrows)
+    return View(view.text, view.html, value=flow, markdown=graph, alt=words)
 
 
 def _question_block(page: Page, question: DesignQuestion) -> Page:

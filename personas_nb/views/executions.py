@@ -1,10 +1,10 @@
-"""Runs: the card of one, the list of many, every moment of one, and what one would be told."""
+"""Runs: the card of one, the list of many, and a moment of one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from personas_nb.entities.event import Event
@@ -13,14 +13,23 @@ from personas_nb.entities.memory import Memory
 from personas_nb.entities.message import Message
 from personas_nb.entities.review import Review
 from personas_nb.entities.run_event import RunEvent
-from personas_nb.entities.tool import ToolCallStep, ToolDefinition
+from personas_nb.entities.tool import ToolCallStep
 from personas_nb.views import marks
 from personas_nb.views.marks import Cell, Code, Number, Short, one_line, plural, short_id
 from personas_nb.views.page import REHEARSED, Page, Step, listing, named
 from personas_nb.views.view import View
 
 CALLS_SHOWN = 30
-CALL_CHARS = 2_000
+
+TEXT = marks.Mark("¶", "text", marks.GREY)
+_PROTOCOL_SIGNS = {
+    "user_message": ("✓", marks.GREEN),
+    "agent_memory": ("✓", marks.GREEN),
+    "outcome_assessment": ("✓", marks.GREEN),
+    "manual_review": ("?", marks.PLUM),
+    "emit_event": ("▶", marks.BLUE),
+    "persona_action": ("▶", marks.BLUE),
+}
 
 # What helps against each way a run can end, where the error's own sentence above does not say it.
 _REMEDIES: dict[str, tuple[Step, ...]] = {
@@ -36,6 +45,21 @@ _REMEDIES: dict[str, tuple[Step, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Sequel:
+    """What is done about a failed run, in words, and the run that tries it again, if one does."""
+
+    sentence: str = ""
+    retry: Execution | None = None
+
+    @property
+    def hint(self) -> str:
+        """The sentence, and the verb to type next where it has none."""
+        if self.retry is None or self.retry.is_finished:
+            return self.sentence
+        return f"{self.sentence} `%persona runs wait {short_id(self.retry.id)}` follows it."
+
+
 def execution_card(
     execution: Execution,
     *,
@@ -44,22 +68,18 @@ def execution_card(
     memories: Sequence[Memory] = (),
     events: Sequence[Event] = (),
     text: str | None = None,
+    sequel: Sequel | None = None,
+    bypass: bool = False,
     tz: str = "UTC",
 ) -> View:
     """One run: what it answered, did, asked, kept and cost, and what to do next.
 
-    ``text`` stands in for ``output_data``, where the run's own text is known in full.
+    ``text`` stands in for ``output_data``, where the run's own text is known in full. ``bypass``: its persona may
+    do whatever its engine can.
     """
-    page = Page(
-        execution.persona_name or f"persona {short_id(execution.persona_id)}",
-        status=execution.status,
-        detail=_line_of(execution, tz),
-        rehearsal=execution.rehearsal,
-    )
-    if execution.rehearsal:
-        page.sentence(REHEARSED, faint=True)
-    if execution.error:
-        page.sentence(execution.error, status="cancelled" if execution.status == "cancelled" else "failed")
+    page = head_of(execution, bypass=bypass, tz=tz)
+    if sequel is not None:
+        page.sentence(sequel.sentence)
     page.prose(text if text is not None else execution.output_data or "")
     for warning in execution.warnings:
         page.sentence(warning, status="warning")
@@ -72,22 +92,28 @@ def execution_card(
         )
     _tools(page, execution)
     _kept(page, memories, events)
-    _figures(page, execution)
-    return page.next(_next_steps(execution, reviews)).view(execution)
+    figures(page, execution)
+    return page.next(next_steps(execution, reviews, sequel)).view(execution)
 
 
-def execution_list(executions: Sequence[Execution], *, tz: str = "UTC", title: str = "Runs") -> View:
-    """Runs as a table, in the order given."""
+def execution_list(
+    executions: Sequence[Execution],
+    *,
+    bypassing: Collection[str] = (),
+    tz: str = "UTC",
+    title: str = "Runs",
+) -> View:
+    """Runs as a table, in the order given; ``bypassing`` are ids of personas that may do anything."""
     rows: list[list[Cell]] = [
         [
             Code(short_id(run.id)),
             one_line(run.persona_name, 40),
-            marks.sign_of(run),
+            marks.sign_of(run, bypass=run.persona_id in bypassing),
             Short(marks.moment(run.created_at, tz)),
             Number(marks.duration(run.duration_ms)),
             Number(marks.tokens(run.input_tokens + run.output_tokens, rehearsal=run.rehearsal)),
             Number(marks.money(run.cost_usd, rehearsal=run.rehearsal)),
-            _gist(run.error or run.output_data or ""),
+            _begins(run, tz) or _gist(run.error or run.output_data or ""),
         ]
         for run in executions
     ]
@@ -98,53 +124,22 @@ def execution_list(executions: Sequence[Execution], *, tz: str = "UTC", title: s
     return listing(title, headers, rows, empty="Nothing has run yet.", steps=steps, value=list(executions))
 
 
-def execution_timeline(
-    execution: Execution, events: Iterable[RunEvent | tuple[datetime, RunEvent]], *, tz: str = "UTC"
-) -> View:
-    """Every moment of a run; successive pieces of text are one row."""
+def head_of(execution: Execution, *, bypass: bool = False, tz: str = "UTC") -> Page:
+    """The head of a run's card: whose it is, how it stands, and why it has failed or does not begin."""
     page = Page(
         execution.persona_name or f"persona {short_id(execution.persona_id)}",
         status=execution.status,
         detail=_line_of(execution, tz),
         rehearsal=execution.rehearsal,
+        bypass=bypass,
     )
+    if execution.rehearsal:
+        page.sentence(REHEARSED, faint=True)
+    if execution.status == "queued" and execution.scheduled_at:
+        page.sentence(f"It begins at {marks.instant(execution.scheduled_at, tz)} {tz}.", status="queued")
     if execution.error:
-        page.sentence(execution.error, status="failed")
-    if execution.input_data:
-        page.folded("Input", one_line(execution.input_data, 4000))
-    rows = list(_moments(events, tz, rehearsal=execution.rehearsal))
-    page.table(("time", "what", ""), rows, heading="Moments", detail=plural(len(rows), "entry", "entries"))
-    if not rows:
-        page.sentence("Nothing has happened in it yet.")
-    _whole_calls(page, execution.tool_steps)
-    _figures(page, execution)
-    this = f"%persona runs show {short_id(execution.id)}"
-    return page.next(step for step in _next_steps(execution, ()) if step[0] != this).view(execution)
-
-
-def explain(prompt: str, tools: Sequence[ToolDefinition | str], limits: Mapping[str, object]) -> View:
-    """What a run would be told and may do; nothing was run."""
-    page = Page("What this run would be told", detail="Nothing was run, and nothing was sent.")
-    names = [tool if isinstance(tool, str) else tool.name for tool in tools]
-    page.facts(
-        [
-            ("tools", ", ".join(names) or "none"),
-            *(_limit(str(name), value) for name, value in limits.items()),
-        ]
-    )
-    page.folded(f"Prompt ({len(prompt):,} characters)", prompt, fixed=True)
-    return page.view()
-
-
-def _limit(name: str, value: object) -> tuple[str, Cell]:
-    words = name.replace("_", " ")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return words.removesuffix(" ms").removesuffix(" usd"), one_line("not set" if value is None else value)
-    if name.endswith("_ms"):
-        return words.removesuffix(" ms"), marks.duration(value)
-    if name.endswith("_usd"):
-        return words.removesuffix(" usd"), f"${value:,.2f}"
-    return words, f"{value:,}"
+        page.sentence(execution.error, status="cancelled" if execution.status == "cancelled" else "failed")
+    return page
 
 
 def tool_rows(steps: Sequence[ToolCallStep]) -> list[list[Cell]]:
@@ -161,17 +156,6 @@ def tool_rows(steps: Sequence[ToolCallStep]) -> list[list[Cell]]:
     ]
 
 
-def _whole_calls(page: Page, steps: Sequence[ToolCallStep]) -> None:
-    for number, step in enumerate(steps[:CALLS_SHOWN], 1):
-        given = json.dumps(step.input, ensure_ascii=False, indent=1, default=str)
-        got = f"error: {step.error}" if step.error else step.output
-        said = "".join(
-            f"{name}: {text[:CALL_CHARS]}{'… (cut)' if len(text) > CALL_CHARS else ''}\n"
-            for name, text in (("input", given), ("output", got))
-        )
-        page.folded(f"Call {number}: {step.tool}", said, fixed=True)
-
-
 def _line_of(run: Execution, tz: str) -> str:
     model = " · ".join(dict.fromkeys(part for part in (run.provider, run.model_used, run.engine) if part))
     parts = [
@@ -182,6 +166,14 @@ def _line_of(run: Execution, tz: str) -> str:
         marks.duration(run.duration_ms) if run.duration_ms is not None else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _begins(run: Execution, tz: str) -> str:
+    """When a queued run begins that has to wait until then."""
+    if run.status != "queued" or run.scheduled_at is None:
+        return ""
+    again = f", tries {short_id(run.retry_of)} again" if run.retry_of else ""
+    return f"begins at {marks.instant(run.scheduled_at, tz)}{again}"
 
 
 def _gist(text: str) -> str:
@@ -255,7 +247,9 @@ def decide(review: Review) -> list[Step]:
     ]
 
 
-def _figures(page: Page, run: Execution) -> None:
+def figures(page: Page, run: Execution) -> None:
+    """What a run took: its outcome, cost, tokens, time and turns."""
+
     def count(number: int) -> Cell:
         return Number(marks.tokens(number, rehearsal=run.rehearsal))
 
@@ -264,7 +258,7 @@ def _figures(page: Page, run: Execution) -> None:
     accomplished = {True: "accomplished", False: "not accomplished"}.get(bool(outcome.get("accomplished")))
     page.heading("What it took")
     if "accomplished" in outcome:
-        page.sentence("Outcome: " + ": ".join(part for part in (accomplished, summary) if part))
+        page.sentence("Outcome: " + ": ".join(part for part in (accomplished, summary) if part), under=True)
     figures: list[tuple[str, Cell]] = [
         ("cost", Number(marks.money(run.cost_usd, rehearsal=run.rehearsal))),
         ("tokens in", count(run.input_tokens)),
@@ -280,7 +274,8 @@ def _figures(page: Page, run: Execution) -> None:
     page.table([name for name, _ in figures], [[value for _, value in figures]])
 
 
-def _next_steps(run: Execution, reviews: Sequence[Review]) -> list[Step]:
+def next_steps(run: Execution, reviews: Sequence[Review], sequel: Sequel | None = None) -> list[Step]:
+    """What to type after a run, by how it ended and what is done about that."""
     name, identity = named(run.persona_name, run.persona_id), short_id(run.id)
     if run.status == "waiting":
         return (
@@ -294,6 +289,17 @@ def _next_steps(run: Execution, reviews: Sequence[Review]) -> list[Step]:
             (f"%persona runs cancel {identity}", "stop it"),
         ]
     show: Step = (f"%persona runs show {identity}", "every moment of it")
+    if sequel is not None and sequel.sentence:
+        if sequel.retry is None:
+            return [show]  # the sentence has the verb
+        again = short_id(sequel.retry.id)
+        if sequel.retry.is_finished:
+            return [(f"%persona runs show {again}", "the run that tried it again"), show]
+        return [
+            (f"%persona runs wait {again}", "see it tried again"),
+            (f"%persona runs cancel {again}", "do not try it again"),
+            show,
+        ]
     if run.status in ("failed", "cancelled"):
         kind = run.error_kind or ("cancelled" if run.status == "cancelled" else "")
         return [*(_filled(step, name) for step in _REMEDIES.get(kind, ())), show]
@@ -311,32 +317,6 @@ def _filled(step: Step, name: str) -> Step:
     return step if isinstance(step, str) else (step[0].replace("{name}", name), step[1])
 
 
-def _moments(
-    events: Iterable[RunEvent | tuple[datetime, RunEvent]], tz: str, *, rehearsal: bool
-) -> Iterator[list[Cell]]:
-    text: list[str] = []
-    began = ""
-    for item in events:
-        at, event = item if isinstance(item, tuple) else (None, item)
-        time = _clock(at, tz)
-        if event.type == "text":
-            began = began or time
-            text.append(event.text)
-            continue
-        if text:
-            yield [began, "text", one_line("".join(text), 300)]
-            text, began = [], ""
-        yield [time, *moment_of(event, rehearsal=rehearsal)]
-    if text:
-        yield [began, "text", one_line("".join(text), 300)]
-
-
-def _clock(at: datetime | None, tz: str) -> str:
-    from zoneinfo import ZoneInfo
-
-    return at.astimezone(ZoneInfo(tz)).strftime("%H:%M:%S") if at else ""
-
-
 def moment_of(event: RunEvent, *, rehearsal: bool = False) -> list[Cell]:
     """An event of a run in two cells: what it is, and what it says."""
     if event.type == "tool_started":
@@ -350,19 +330,28 @@ def moment_of(event: RunEvent, *, rehearsal: bool = False) -> list[Cell]:
             " · ".join(filter(None, map(marks.cell_text, (took, result)))),
         ]
     if event.type == "protocol" or event.type == "protocol_called":
-        return [Short(event.kind.replace("_", " ")), said_in(event.kind, event.data)]
+        return [_protocol_mark(event.kind, event.data), said_in(event.kind, event.data)]
     if event.type == "usage":
-        return ["usage", usage_line(event, rehearsal=rehearsal)]
+        return [marks.Mark("○", "usage", marks.GREY), usage_line(event, rehearsal=rehearsal)]
     if event.type == "warning":
         return [marks.mark("warning"), one_line(event.text, 300)]
     if event.type == "status":
         return [marks.mark(event.status), one_line(event.error or "", 300)]
-    return ["text", one_line(event.text, 300)]
+    return [TEXT, one_line(event.text, 300)]
+
+
+def _protocol_mark(kind: str, data: Any) -> marks.Mark:
+    glyph, colour = _PROTOCOL_SIGNS.get(kind, ("○", marks.GREY))
+    if kind == "outcome_assessment" and isinstance(data, Mapping) and not data.get("accomplished"):
+        glyph, colour = "▲", marks.AMBER
+    return marks.Mark(glyph, kind.replace("_", " "), colour)
 
 
 def usage_line(usage: Any, *, rehearsal: bool) -> str:
     """Tokens and cost so far, in one line."""
     count = marks.tokens(usage.input_tokens + usage.output_tokens, rehearsal=rehearsal)
+    if usage.cost_usd is None and count == "0":  # nothing was answered yet
+        return "0 tokens"
     return f"{count} tokens · {marks.money(usage.cost_usd, rehearsal=rehearsal)}"
 
 
@@ -386,12 +375,28 @@ def said_in(kind: str, data: Any) -> str:
         case "outcome_assessment":
             done = "accomplished" if data.get("accomplished") else "not accomplished"
             return one_line(": ".join(filter(None, (done, str(data.get("summary") or "")))), 160)
+        case "emit_event":
+            return one_line(
+                ": ".join(filter(None, (str(data.get("type") or ""), _given(data.get("data"))))), 160
+            )
+        case "persona_action":
+            asked = f"{data.get('target')} shall {data.get('action', 'run')}"
+            return one_line(": ".join(filter(None, (asked, _given(data.get("input"))))), 160)
+        case "execution_flow" if isinstance(data.get("flows"), list | tuple):
+            steps = [step for step in data["flows"] if isinstance(step, Mapping)]
+            return one_line(
+                ", ".join(f"{s.get('action')} ({s.get('status', 'unknown')})" for s in steps), 300
+            )
     return _json(data)
 
 
 def _titled(data: Mapping[str, Any], content: str, rest: str) -> str:
     said = ": ".join(str(data[name]) for name in ("title", content) if data.get(name))
     return f"{one_line(said, 160)} ({rest})" if rest else one_line(said, 160)
+
+
+def _given(data: object) -> str:
+    return _json(data) if data else ""
 
 
 def _json(data: object) -> str:

@@ -95,6 +95,9 @@ STATUSES: dict[str, Mark] = {
     for status in statuses.split()
 }
 REHEARSAL = Mark("○", "REHEARSAL", GREY)
+BYPASS = Mark("⚠", "bypass", ORANGE)
+"""A persona that may do whatever its engine can do, beside the tools that it was given."""
+_AND_BYPASS = f" · {BYPASS.glyph} {BYPASS.word}"
 
 
 def mark(status: str) -> Mark:
@@ -238,10 +241,39 @@ def moment(when: datetime | None, tz: str = "UTC", *, weekday: bool = False) -> 
     return when.astimezone(ZoneInfo(tz)).strftime("%a %Y-%m-%d %H:%M" if weekday else "%Y-%m-%d %H:%M")
 
 
-def sign_of(execution: Execution) -> Mark:
-    """The mark of a run in a list; a rehearsal says so in the same place."""
+def instant(when: datetime, tz: str = "UTC") -> str:
+    """A time in a zone, to the second.
+
+    >>> from datetime import UTC
+    >>> instant(datetime(2026, 11, 21, 8, 0, 5, tzinfo=UTC), "Europe/Berlin")
+    '2026-11-21 09:00:05'
+    """
+    return when.astimezone(ZoneInfo(tz)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def after(passed_ms: float) -> str:
+    """How long after the beginning something was.
+
+    >>> after(0), after(1234), after(125_000)
+    ('+0.00 s', '+1.23 s', '+2 min 5 s')
+    """
+    return f"+{passed_ms / 1000:.2f} s" if passed_ms < 59_995 else f"+{duration(passed_ms)}"
+
+
+def sign_of(execution: Execution, *, bypass: bool = False) -> Mark:
+    """The mark of a run in a list; a rehearsal and a persona that may do anything say so in the same place."""
     sign = mark(execution.status)
-    return sign._replace(word=f"{sign.word} · REHEARSAL") if execution.rehearsal else sign
+    sign = sign._replace(word=f"{sign.word} · REHEARSAL") if execution.rehearsal else sign
+    return with_bypass(sign) if bypass else sign
+
+
+def with_bypass(sign: Mark) -> Mark:
+    """A mark that says, behind its word, that the persona may do anything.
+
+    >>> with_bypass(mark("on")).word
+    'on · ⚠ bypass'
+    """
+    return sign._replace(word=sign.word + _AND_BYPASS)
 
 
 def plural(count: int, noun: str, many: str = "") -> str:
@@ -264,7 +296,10 @@ def cell_text(cell: Cell) -> str:
 def cell_html(cell: Cell) -> str:
     """A cell as HTML."""
     if isinstance(cell, Mark):
-        return f'<b style="color:{cell.colour}">{escape(cell.glyph)}</b> {escape(cell.word)}'
+        word = escape(cell.word)
+        if cell.word.endswith(_AND_BYPASS):
+            word = f"{escape(cell.word.removesuffix(_AND_BYPASS))} · {cell_html(BYPASS)}"
+        return f'<b style="color:{cell.colour}">{escape(cell.glyph)}</b> {word}'
     if isinstance(cell, Code):
         if not cell.text:
             return ""

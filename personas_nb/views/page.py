@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from personas_nb.views import marks
-from personas_nb.views.marks import REHEARSAL, Cell, Code, Mark, clean, escape
+from personas_nb.views.marks import BYPASS, REHEARSAL, Cell, Code, Mark, clean, escape
 from personas_nb.views.prose import OPEN_CHARS, fixed_html, folded_html, prose_html
 from personas_nb.views.view import View
 
@@ -42,11 +42,12 @@ class Page:
         sign: Mark | None = None,
         detail: str = "",
         rehearsal: bool = False,
+        bypass: bool = False,
     ) -> None:
         self._texts: list[str] = []
         self._htmls: list[str] = []
         sign = sign or (marks.mark(status) if status else None)
-        signs = [s for s in (sign, REHEARSAL if rehearsal else None) if s]
+        signs = [s for s in (sign, REHEARSAL if rehearsal else None, BYPASS if bypass else None) if s]
         self._colour = sign.colour if sign else marks.FAINT
         head = "  ".join([clean(title), *map(marks.cell_text, signs)])
         head_html = f'<b style="font-size:1.1em">{escape(title)}</b>' + "".join(
@@ -78,12 +79,14 @@ class Page:
             f'<div style="margin:.8em 0 .1em">{glyph}<b>{marks.inline_html(text)}</b>{rest}</div>',
         )
 
-    def facts(self, rows: Iterable[tuple[str, Cell | None]]) -> Self:
-        """Names and values; those without a value are left out."""
+    def facts(self, rows: Iterable[tuple[str, Cell | None]], *, heading: str = "", detail: str = "") -> Self:
+        """Names and values, under a heading where one is given; those without a value are left out."""
         kept: list[tuple[Cell, Cell]] = [(name, value) for name, value in rows if value]
         if not kept:
             return self
-        return self.twin(marks.table_text((), kept), marks.table_html((), kept))
+        if heading:
+            self.heading(heading, detail)
+        return self.twin(marks.table_text((), kept), marks.table_html((), kept), under=bool(heading))
 
     def table(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from personas_nb.entities.event import Subscription
 from personas_nb.entities.execution import Execution
@@ -20,6 +20,8 @@ from personas_nb.views.page import Page, Step, listing
 from personas_nb.views.triggers import trigger_words
 from personas_nb.views.view import View
 
+EFFECTS = {"none": "changes nothing", "local": "changes its workspace", "outside": "reaches outside"}
+"""What a call of a tool changes, in words."""
 FIRST_STEPS: tuple[Step, ...] = (
     (
         '%persona design "Every weekday at 9 read notes.txt and post a summary"',
@@ -49,7 +51,7 @@ def overview(
         )
         return page.next(hints or FIRST_STEPS, heading="Begin").view([])
     page = Page("personas_nb", detail=" · ".join(said))
-    names = {persona.id: persona.name for persona in personas}
+    names, may_all = {persona.id: persona.name for persona in personas}, bypassing(personas)
     for review in reviews[:5]:
         page.heading(
             f"Decision: {one_line(review.title or 'untitled')}",
@@ -67,7 +69,7 @@ def overview(
     )
     page.table(
         ("run", "persona", "", f"queued ({tz})", "took", "cost"),
-        [_run_row(run, tz) for run in runs[:5]],
+        [_run_row(run, tz, bypass=run.persona_id in may_all) for run in runs[:5]],
         heading="Latest runs",
     )
     steps = list(hints or _usual_steps(personas, runs))
@@ -116,7 +118,8 @@ def persona_card(
     tz: str = "UTC",
 ) -> View:
     """One persona: what it is told, may use, is started by, may cost; None is left out, for it was not looked up."""
-    page = Page(_titled(persona), sign=_state(persona), detail=_identity_line(persona, tz))
+    bypass = persona.permissions == "bypass"
+    page = Page(_titled(persona), sign=_standing(persona), detail=_identity_line(persona, tz), bypass=bypass)
     page.sentence(persona.description)
     if todo:
         page.next(todo, heading="To do before it can work")
@@ -147,7 +150,7 @@ def persona_card(
     page.table(
         ("run", "", f"queued ({tz})", "took", "cost"),
         [
-            [cell for index, cell in enumerate(_run_row(run, tz)) if index != 1]
+            [cell for index, cell in enumerate(_run_row(run, tz, bypass=bypass)) if index != 1]
             for run in (last_runs or ())[:5]
         ],
         heading="Latest runs",
@@ -217,12 +220,11 @@ def tool_list(
     tools: Sequence[ToolDefinition], assigned_by: Mapping[str, Collection[str]] | None = None
 ) -> View:
     """The catalog: what a call changes and which personas have it (``assigned_by``: tool name → names)."""
-    effects = {"none": "changes nothing", "local": "changes its workspace", "outside": "reaches outside"}
     rows: list[list[Cell]] = [
         [
             Code(tool.name),
             tool.category,
-            effects[tool.effect],
+            EFFECTS[tool.effect],
             tool.requires_credential_type or "",
             one_line(tool.description, 100),
             one_line(", ".join(sorted((assigned_by or {}).get(tool.name, ()))), 60),
@@ -242,7 +244,17 @@ def _titled(persona: Persona) -> str:
     return f"{icon} {persona.name}" if icon and not icon.isascii() else persona.name
 
 
+def bypassing(personas: Iterable[Persona]) -> frozenset[str]:
+    """The ids of those that may do anything that their engine can."""
+    return frozenset(persona.id for persona in personas if persona.permissions == "bypass")
+
+
 def _state(persona: Persona) -> marks.Mark:
+    standing = _standing(persona)
+    return marks.with_bypass(standing) if persona.permissions == "bypass" else standing
+
+
+def _standing(persona: Persona) -> marks.Mark:
     if persona.archived_at:
         return marks.mark("archived")
     return marks.mark("on" if persona.enabled else "off")
@@ -267,15 +279,15 @@ def _overview_row(persona: Persona, run: Execution | None) -> list[Cell]:
         Short(one_line(_titled(persona), 50)),
         _state(persona),
         one_line(persona.description or persona.prompt.identity, 70),
-        marks.sign_of(run) if run else "never run",
+        marks.sign_of(run) if run else "never run",  # the persona's own mark says that it may do anything
     ]
 
 
-def _run_row(run: Execution, tz: str) -> list[Cell]:
+def _run_row(run: Execution, tz: str, *, bypass: bool = False) -> list[Cell]:
     return [
         Code(short_id(run.id)),
         one_line(run.persona_name, 40),
-        marks.sign_of(run),
+        marks.sign_of(run, bypass=bypass),
         Short(marks.moment(run.created_at, tz)),
         Number(marks.duration(run.duration_ms)),
         Number(marks.money(run.cost_usd, rehearsal=run.rehearsal)),
@@ -322,9 +334,15 @@ def _persona_facts(
         ("remembers", None if memories_count is None else plural(memories_count, "memory", "memories")),
         ("model", thinks or "as the settings say"),
         ("limits", _limits(persona)),
-        ("permissions", "bypass: everything its engine can do" if persona.permissions == "bypass" else None),
+        ("permissions", _permissions(persona)),
         ("notifies", ", ".join(str(channel.get("type", "?")) for channel in persona.notification_channels)),
     ]
+
+
+def _permissions(persona: Persona) -> Cell | None:
+    if persona.permissions != "bypass":
+        return None
+    return marks.BYPASS._replace(word="bypass: with the engine claude, whatever that can do")
 
 
 def _limits(persona: Persona) -> str:

@@ -35,12 +35,24 @@ class RunStream:
     Reading the mail.
     """
 
-    def __init__(self, persona_name: str, *, rehearsal: bool, provider: str, model: str | None) -> None:
+    def __init__(
+        self,
+        persona_name: str,
+        *,
+        rehearsal: bool,
+        provider: str,
+        model: str | None,
+        bypass: bool = False,
+        status: str = "running",
+        begins: datetime | None = None,
+    ) -> None:
         self._persona_name = persona_name
+        self.bypass = bypass
         self._rehearsal = rehearsal
         self._provider = provider
         self._model = model
-        self._status = "running"
+        self._status = status
+        self._begins = begins  # where it waits for a time
         self._pieces: list[str] = []
         self._chars = 0
         self._tail: list[str] = []
@@ -53,6 +65,11 @@ class RunStream:
         """Counts the events that were added: an equal number means an equal view."""
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it is more than queued."""
+        return self._status != "queued"
+
+    @property
     def text(self) -> str:
         """All text so far."""
         return "".join(self._pieces)
@@ -60,6 +77,7 @@ class RunStream:
     def add(self, event: RunEvent) -> None:
         """Take in one event."""
         self.changes += 1
+        self._status = "running" if self._status == "queued" else self._status
         if event.type == "text":
             self._add_text(event.text)
         elif event.type == "tool_started":
@@ -82,7 +100,7 @@ class RunStream:
         elif event.type in ("protocol", "warning"):  # protocol_called is said again once it is handled
             self._notes.append(moment_of(event))
 
-    def view(self, elapsed_ms: int | None = None) -> View:
+    def view(self, elapsed_ms: int | None = None, *, tz: str = "UTC") -> View:
         """The present state: the last 8 KB of text, the tools, the notes, the usage, the time."""
         facts = [self._provider, self._model or ""]
         if self._usage:
@@ -94,6 +112,7 @@ class RunStream:
             status=self._status,
             detail=" · ".join(fact for fact in facts if fact),
             rehearsal=self._rehearsal,
+            bypass=self.bypass,
         )
         tail = self._shown_tail()
         if len(tail) < self._chars:
@@ -108,7 +127,8 @@ class RunStream:
     def final(self, execution: Execution, **rows: Any) -> View:
         """The card of the finished run with its whole text; ``rows`` are those of ``execution_card``."""
         stored = execution.output_data
-        return execution_card(execution, text=self.text if stored is None else None, **rows)
+        text = self.text if stored is None else None
+        return execution_card(execution, text=text, bypass=self.bypass, **rows)
 
     def _add_text(self, text: str) -> None:
         self._pieces.append(text)
