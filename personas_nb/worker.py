@@ -4,6 +4,8 @@
 - Writes from the loop go through one writer thread in small batches, so that the loop never waits on the disk.
 - An OS file lock says that the process lives: it is free the moment the process is gone, however it went, and
   it is held through a long pause of the interpreter, when a heartbeat would be late.
+- A stopped process (SIGSTOP, Ctrl-Z) holds its lock too. One that has stood still for ``STALLED_SECONDS`` is given
+  up: others end its runs. When it goes on, its next heartbeat tells it so, and it takes part again.
 - Every thread is a daemon, also those that ``asyncio.to_thread`` uses: Python waits at its end for the threads of
   an ordinary pool, and a tool may sleep for minutes.
 - Nothing in here prints.
@@ -16,13 +18,16 @@ import atexit
 import logging
 import os
 import queue
+import re
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +39,9 @@ T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], Any]
 
 HEARTBEAT_SECONDS = 5.0
+STALLED_SECONDS = 30.0  # how long a stopped process keeps its runs
+PROC = Path("/proc")
+CLOCK_SLACK_SECONDS = 60.0  # by how much the clock may have been set since a process began
 STOP_SECONDS = 3.0  # Jupyter kills a kernel five seconds after it asked it to end
 LAST_SECONDS = 0.3  # what is left for the writer and the loop when the tasks took all the time
 BATCH = 512
@@ -60,6 +68,7 @@ class Worker:
         self.loop.set_default_executor(_DaemonThreads())
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._given_up: list[Callable[[], Awaitable[None]]] = []
         self._writes: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
         self._loop_thread = threading.Thread(target=self._run_loop, name="personas-loop", daemon=True)
         self._writer_thread = threading.Thread(target=self._run_writer, name="personas-writer", daemon=True)
@@ -144,6 +153,10 @@ class Worker:
         """Call an asynchronous action on the loop when the worker stops."""
         self._closers.append(action)
 
+    def when_given_up(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Call an asynchronous action on the loop when others took this worker for gone, and ended its runs."""
+        self._given_up.append(action)
+
     def stop(self) -> None:
         """End what runs, write what is queued, let the lock go; at most about three seconds."""
         if self.is_stopping:
@@ -182,10 +195,16 @@ class Worker:
                 log.exception("a timer failed")
 
     async def _beat(self) -> None:
-        moment = rfc3339(now())
-        await self.written(
-            lambda db: db.execute("update workers set heartbeat_at = ? where id = ?", [moment, self.id])
-        )
+        if await self.written(self._say_alive):
+            for action in self._given_up:
+                await action()
+
+    def _say_alive(self, db: sqlite3.Connection) -> bool:
+        """Whether others had given this worker up; from now on it lives for them again."""
+        row = db.execute("select stopped_at from workers where id = ?", [self.id]).fetchone()
+        change = "update workers set heartbeat_at = ?, stopped_at = null where id = ?"
+        db.execute(change, [rfc3339(now()), self.id])
+        return row is not None and row["stopped_at"] is not None
 
     def _say_stopped(self, db: sqlite3.Connection) -> None:
         db.execute("update workers set stopped_at = ? where id = ?", [rfc3339(now()), self.id])
@@ -326,6 +345,55 @@ def is_alive(lock_path: Path) -> bool:
         return True
     probe.release()
     return False
+
+
+def is_stalled(store: Store, worker_id: str) -> bool:
+    """Whether a worker's process is stopped, and has been for ``STALLED_SECONDS``.
+
+    A heartbeat alone tells nothing: a computer that slept, a full disk and a long computation make it late too.
+    The process must be seen to stand still. False for a process of another host, and on Windows.
+    """
+    with store.read() as db:
+        row = db.execute(
+            "select host, pid, started_at, heartbeat_at from workers where id = ?", [worker_id]
+        ).fetchone()
+    if row is None or (row["heartbeat_at"] or row["started_at"]) > _ago(STALLED_SECONDS):
+        return False
+    if row["pid"] == os.getpid() or row["host"] != socket.gethostname():
+        return False
+    state, age_seconds = _process(row["pid"])
+    # A process that began after the worker is another one, which was given the same number.
+    return state in ("T", "t") and _ago(age_seconds + CLOCK_SLACK_SECONDS) <= row["started_at"]
+
+
+def _ago(seconds: float) -> str:
+    return rfc3339(now() - timedelta(seconds=seconds))
+
+
+def _process(pid: int) -> tuple[str, float]:
+    """The state of a process, T or t where it is stopped, and its age in seconds; no state where it cannot be told."""
+    with suppress(OSError, ValueError, IndexError):
+        if (PROC / "self" / "stat").exists():
+            # The name comes second, in brackets, and may hold anything.
+            fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            uptime_seconds = float((PROC / "uptime").read_text().split()[0])
+            return fields[0], uptime_seconds - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        if os.name == "posix":
+            command = ["ps", "-o", "state=,etime=", "-p", str(pid)]
+            said = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - all our own
+            state, age = said.stdout.split()
+            return state[0], _elapsed_seconds(age)
+    return "", 0.0
+
+
+def _elapsed_seconds(age: str) -> float:
+    """The seconds of ``[[days-]hours:]minutes:seconds``, as ps says them.
+
+    >>> _elapsed_seconds("1-02:03:04"), _elapsed_seconds("00:07")
+    (93784.0, 7.0)
+    """
+    parts = [int(part) for part in reversed(re.split("[-:]", age))]
+    return float(sum(part * unit for part, unit in zip(parts, (1, 60, 3600, 86400), strict=False)))
 
 
 def _stop_all() -> None:

@@ -31,7 +31,16 @@ from personas_nb.store.executions import ExecutionTable
 from personas_nb.store.healing import BREAKER, HealingTable
 from personas_nb.tools.catalog import Tools
 
-__all__ = ["DISABLED", "NOT_RETRIED", "Category", "Healing", "HealingOutcome", "backoff_seconds", "classify", "is_mendable"]
+__all__ = [
+    "DISABLED",
+    "NOT_RETRIED",
+    "Category",
+    "Healing",
+    "HealingOutcome",
+    "backoff_seconds",
+    "classify",
+    "is_mendable",
+]
 
 BASE_SECONDS = 30.0
 MAX_BACKOFF_SECONDS = 300.0

@@ -360,6 +360,7 @@ class _Exchange:
         made.__cause__ = made.__context__ = None
         if made.kind == "unknown":
             log.error("the model gateway failed with %s", type(error).__name__)
+        self.settle()
         if not self._is_count:
             self._run.fail(made)
         await self._say(502, made.message)

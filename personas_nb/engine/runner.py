@@ -230,6 +230,7 @@ class Runner:
         begun = {
             "provider": prepared.model.provider,
             "engine": prepared.model.engine,
+            "permissions": prepared.persona.permissions,
             "model_used": prepared.model.model,
             "persona_version": prepared.persona.version,
             "rehearsal": prepared.model.is_rehearsal,

@@ -152,6 +152,8 @@ class Allowance:
         self.max_turns, self.max_tokens = max_turns, max_tokens
         self.price = None if model.is_rehearsal else price_of(model.model, model.provider)
         self.note = self._note()
+        self.last_max_output_tokens: int | None = None
+        """How long the last answer could be: as asked for, or as the budget allowed."""
         self._open: set[Admission] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._num_lost = 0
@@ -192,7 +194,7 @@ class Allowance:
             affordable = self._affordable(self.max_budget_usd, tokens * input_price, least, output_price)
         elif self.max_budget_usd is not None and self.max_tokens:
             affordable = self._left_in_tokens(self.max_tokens, tokens, least)
-        allowed = min(max_output_tokens, affordable)
+        allowed = self.last_max_output_tokens = min(max_output_tokens, affordable)
         admission = Admission(
             self,
             request_bytes=request_bytes,

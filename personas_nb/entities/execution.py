@@ -33,6 +33,7 @@ class Execution(Entity):
     outcome: dict[str, Any] | None = None
     provider: str | None = None
     engine: str | None = None
+    permissions: Literal["assigned", "bypass"] | None = None
     model_used: str | None = None
     persona_version: int | None = None
     input_tokens: int = 0

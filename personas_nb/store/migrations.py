@@ -352,6 +352,9 @@ def m004_limits_and_healing(db: Database) -> None:
     """Runs that begin later, issues that are seen again, budget rules and what runs have reserved of them."""
     # scheduled_at: a queued run starts no earlier; NULL: at once
     db.execute("alter table executions add column scheduled_at text")
+    db.execute("alter table tools add column timeout_ms integer")
+    # permissions: as the persona had them when the run began
+    db.execute("alter table executions add column permissions text")
     db.execute("create index idx_executions_retry on executions (retry_of) where retry_of is not null")
     db.execute("alter table healing_issues add column occurrences integer not null default 1")
     db.execute("alter table healing_issues add column last_seen_at text")

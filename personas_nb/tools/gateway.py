@@ -1,14 +1,16 @@
 """The one door that every tool call of every engine passes.
 
-In order: is it assigned, do its arguments fit, what is it in a rehearsal, how long may it take; and on the way
-back: text, redaction, a cut. Redaction comes before the cut, which might leave half a secret.
+In order: is it its turn, is it assigned, do its arguments fit, what is it in a rehearsal, how long may it take;
+and on the way back: text, redaction, a cut. Redaction comes before the cut, which might leave half a secret.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,9 @@ from personas_nb.tools.builtin import BUILTIN, Implementation, Place, in_rehears
 from personas_nb.tools.scratch import Scratch
 from personas_nb.vault.redaction import Redactor
 
+CALLS_AT_ONCE = (
+    16  # of one execution; a model may ask for a thousand in one answer, and each may take a thread
+)
 ERROR_LIMIT_CHARS = 1000
 DEPTH_LIMIT = 50
 
@@ -52,7 +57,7 @@ class Gateway:
         implementations: Mapping[str, Implementation] = BUILTIN,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
-        self._workspace = workspace
+        self.workspace = workspace
         self._settings = settings
         self._redactor = redactor or Redactor({})
         self._redact = self._redactor.redact
@@ -60,6 +65,7 @@ class Gateway:
         self._implementations = implementations
         self._scratch: Scratch | None = None
         self._filled: asyncio.Future[None] | None = None
+        self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
 
     @property
     def definitions(self) -> tuple[ToolDefinition, ...]:
@@ -69,36 +75,66 @@ class Gateway:
     async def call(self, name: str, arguments: dict[str, Any], *, call_id: str = "") -> ToolCallStep:
         """Call a tool and return the record of it; whatever the tool does wrong is ``step.error``, a sentence.
 
-        Input, output and error are redacted, and cut, with a mark, at ``settings.tool_output_limit_chars``.
-        ``performed`` is False where nothing was done: described in a rehearsal, or refused. Raises only
+        ``CALLS_AT_ONCE`` calls run at once, the others in the order in which they came; a call's time begins with
+        its turn. ``performed`` is False where nothing was done: described in a rehearsal, or refused. Raises only
         CancelledError; a synchronous tool that has begun then still ends by itself.
         """
-        started_at, begun = now(), time.monotonic()
-        arguments = self._redactor.redact_value([arguments])[0]
-        shown = self._recorded(arguments)
-        outcome = await self._outcome(name, arguments, shown)
+        async with self._turns:
+            begun = time.monotonic()
+            arguments = self._redactor.redact_value([arguments])[0]
+            outcome = await self._outcome(name, arguments)
+            return self.record(
+                name,
+                arguments,
+                call_id=call_id,
+                output=outcome.output,
+                error=outcome.error,
+                duration_ms=round((time.monotonic() - begun) * 1000),
+                performed=outcome.performed,
+            )
+
+    def record(
+        self,
+        name: str,
+        arguments: Any,
+        *,
+        call_id: str = "",
+        output: str = "",
+        error: str | None = None,
+        duration_ms: int = 0,
+        performed: bool = True,
+    ) -> ToolCallStep:
+        """The record of a call that ends now, also of one that another program performed with tools of its own.
+
+        Input, output and error are redacted, and cut, with a mark, at ``settings.tool_output_limit_chars``.
+        """
         return ToolCallStep(
             tool=self._cut(name),
             call_id=call_id,
-            input=shown if isinstance(shown, dict) else {"arguments": shown},
-            output=self._cut(outcome.output),
-            duration_ms=round((time.monotonic() - begun) * 1000),
-            error=None if outcome.error is None else self._cut(outcome.error, ERROR_LIMIT_CHARS),
-            performed=outcome.performed,
-            started_at=started_at,
+            input=self.shown(arguments),
+            output=self._cut(output),
+            duration_ms=duration_ms,
+            error=None if error is None else self._cut(error, ERROR_LIMIT_CHARS),
+            performed=performed,
+            started_at=now() - timedelta(milliseconds=duration_ms),
         )
+
+    def shown(self, arguments: Any) -> dict[str, Any]:
+        """The arguments of a call as they may be stored: redacted, cut, not too deep, and fit for UTF-8."""
+        plain = self._plain(arguments, 0)
+        return plain if isinstance(plain, dict) else {"arguments": plain}
 
     def close(self) -> None:
         """Remove the scratch copy, if there is one."""
         if self._scratch is not None:
             self._scratch.close()
 
-    async def _outcome(self, name: str, arguments: dict[str, Any], shown: Any) -> _Outcome:
+    async def _outcome(self, name: str, arguments: dict[str, Any]) -> _Outcome:
         try:
             tool = self._assigned(name)
             check_arguments(tool, arguments)
             if self._rehearsal and tool.effect == "outside":
-                return _Outcome(in_rehearsal(name, shown))
+                return _Outcome(in_rehearsal(name, self.shown(arguments)))
             perform = self._implementation(tool)
         except PersonaError as error:
             return _Outcome(error=str(error))
@@ -125,7 +161,7 @@ class Gateway:
     async def _performed(
         self, tool: ToolDefinition, perform: Implementation, arguments: dict[str, Any]
     ) -> _Outcome:
-        limit_seconds = self._settings.tool_timeout_ms / 1000
+        limit_seconds = (tool.timeout_ms or self._settings.tool_timeout_ms) / 1000
         clock = asyncio.timeout(limit_seconds)
         try:
             place = await self._place(tool)
@@ -143,12 +179,12 @@ class Gateway:
 
     async def _place(self, tool: ToolDefinition) -> Place:
         if not self._rehearsal:
-            return Place(self._workspace, self._settings)
+            return Place(self.workspace, self._settings)
         if self._scratch is None and tool.effect == "local":
-            self._scratch = Scratch(self._workspace, file_limit_bytes=self._settings.file_limit_bytes)
+            self._scratch = Scratch(self.workspace, file_limit_bytes=self._settings.file_limit_bytes)
             self._filled = asyncio.ensure_future(asyncio.to_thread(self._scratch.fill))
         if self._scratch is None or self._filled is None:
-            return Place(self._workspace, self._settings)
+            return Place(self.workspace, self._settings)
         # Shielded: a cancelled call must not leave half a copy to the others.
         await asyncio.shield(self._filled)
         return Place(self._scratch.folder, self._settings)
@@ -160,14 +196,13 @@ class Gateway:
         prefix = "Rehearsal, in a scratch copy of the workspace: " if tool.effect == "local" else ""
         return "\n".join(filter(None, (self._scratch.note, prefix + text)))
 
-    def _recorded(self, value: Any, depth: int = 0) -> Any:
-        """The arguments as they may be stored: redacted, cut, not too deep, and fit for UTF-8."""
+    def _plain(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict | list | tuple) and depth == DEPTH_LIMIT:
             return "… nested too deeply"
         if isinstance(value, dict):
-            return {self._cut(str(key)): self._recorded(item, depth + 1) for key, item in value.items()}
+            return {self._cut(str(key)): self._plain(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._recorded(item, depth + 1) for item in value]
+            return [self._plain(item, depth + 1) for item in value]
         if value is None or isinstance(value, bool):
             return value
         text = str(value)
@@ -176,7 +211,8 @@ class Gateway:
 
     def _cut(self, text: str, limit_chars: int | None = None) -> str:
         limit_chars = limit_chars or self._settings.tool_output_limit_chars
-        text = self._redact(text).encode("utf-8", "replace").decode()
+        # A NUL ends a text for many a program that reads it; the sign for one does not.
+        text = self._redact(text).encode("utf-8", "replace").decode().replace("\0", "␀")
         if len(text) <= limit_chars:
             return text
         return f"{text[:limit_chars]}\n… cut: {limit_chars} of {len(text)} characters"
@@ -202,13 +238,20 @@ def _as_text(result: Any) -> str:
             return result.decode()
         except UnicodeDecodeError:
             return f"({len(result):,} bytes that are not UTF-8 text; not shown)"
-    from pydantic_core import to_json
+    from pydantic_core import PydanticSerializationError, to_json
 
-    return to_json(result, fallback=repr, inf_nan_mode="strings", bytes_mode="base64").decode()
+    try:
+        return to_json(result, fallback=repr, inf_nan_mode="strings", bytes_mode="base64").decode()
+    except PydanticSerializationError as error:
+        if "surrogates" not in str(error):
+            raise
+        # half a character, as a file name or a cut text has it; what it becomes is decided where all text is cut
+        return json.dumps(result, ensure_ascii=False, separators=(",", ":"), default=repr)
 
 
 def _late(tool: ToolDefinition, limit_seconds: float) -> ToolTimeout:
-    hint = "Ask for less at once, or raise the setting tool_timeout_ms."
+    limit = "its timeout_ms" if tool.timeout_ms else "the setting tool_timeout_ms"
+    hint = f"Ask for less at once, or raise {limit}."
     if tool.effect != "none":
         hint = "It may still take effect: look before you call it again."
     return ToolTimeout(f"{tool.name} took longer than {limit_seconds:g} s.", hint=hint)

@@ -18,10 +18,13 @@ def overview(call: Call) -> View:
     from personas_nb.views import personas as views
 
     studio = call.studio
-    unread = len(studio.messages.list(unread=True))
+    unread, issues = len(studio.messages.list(unread=True)), len(studio.healing.list(limit=1000))
     return views.overview(
         studio.personas.list(),
-        counts={"new messages" if unread != 1 else "new message": unread},
+        counts={
+            "new messages" if unread != 1 else "new message": unread,
+            "open issues" if issues != 1 else "open issue": issues,
+        },
         runs=studio.executions.list(limit=50),
         reviews=studio.reviews.list(),
         tz=call.tz,

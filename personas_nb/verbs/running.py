@@ -121,7 +121,7 @@ def wait(call: Call) -> Any:
     executions = call.studio.executions
     execution = executions.get(call["id"])
     bypass = _may_all(_owner(call, execution))
-    stream = _stream(execution.persona_name, None, execution, bypass=bypass)
+    stream = _stream(execution.persona_name, None, execution, bypass=bypass, tz=call.tz)
     handle = executions.handle(execution.id)
     execution, sequel = _followed(call, handle, stream, (), began=execution, cancels=False)
     return _result(call, execution, sequel, quiet=False)
@@ -131,8 +131,14 @@ def wait(call: Call) -> Any:
 
 
 def _stream(
-    name: str, model: ResolvedModel | None, execution: Execution | None = None, *, bypass: bool = False
+    name: str,
+    model: ResolvedModel | None,
+    execution: Execution | None = None,
+    *,
+    bypass: bool = False,
+    tz: str = "UTC",
 ) -> RunStream:
+    from personas_nb.views import marks
     from personas_nb.views.stream import RunStream
 
     if execution is not None:
@@ -143,7 +149,7 @@ def _stream(
             model=execution.model_used,
             bypass=bypass,
             status=execution.status,
-            begins=execution.scheduled_at,
+            begins=f"{marks.instant(execution.scheduled_at, tz)} {tz}" if execution.scheduled_at else "",
         )
     is_rehearsal = model is not None and model.is_rehearsal
     return RunStream(
@@ -194,6 +200,8 @@ def _followed(
                 stream.add(event)
             if not stream.has_begun:
                 started = time.monotonic()
+                if call.studio.executions.whole(handle.id).status != "queued":
+                    stream.begin()
             if watch is not None:
                 watch.see(list(batch), stream, round((time.monotonic() - started) * 1000))
     except KeyboardInterrupt as stop:
@@ -231,7 +239,9 @@ def _sequel(call: Call, execution: Execution, *, is_mine: bool) -> Sequel:
     if not call.surface.is_kernel:
         return Sequel(_by_hand(call, call.studio.executions.cancel(retry.id)))
     is_later = retry.status == "queued" and " (in " in done.sentence
-    return Sequel(f"{done.sentence[:-1]}, if this kernel still runs then." if is_later else done.sentence, retry)
+    return Sequel(
+        f"{done.sentence[:-1]}, if this kernel still runs then." if is_later else done.sentence, retry
+    )
 
 
 def _by_hand(call: Call, retry: Execution) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from personas_nb.entities.event import Event
@@ -108,7 +108,7 @@ def execution_list(
         [
             Code(short_id(run.id)),
             one_line(run.persona_name, 40),
-            marks.sign_of(run, bypass=run.persona_id in bypassing),
+            marks.sign_of(run, bypass=may_do_all(run, by_persona=run.persona_id in bypassing)),
             Short(marks.moment(run.created_at, tz)),
             Number(marks.duration(run.duration_ms)),
             Number(marks.tokens(run.input_tokens + run.output_tokens, rehearsal=run.rehearsal)),
@@ -124,6 +124,11 @@ def execution_list(
     return listing(title, headers, rows, empty="Nothing has run yet.", steps=steps, value=list(executions))
 
 
+def may_do_all(run: Execution, *, by_persona: bool) -> bool:
+    """Whether a run may do anything: by its own record, and by its persona's where it has not begun."""
+    return by_persona if run.permissions is None else run.permissions == "bypass"
+
+
 def head_of(execution: Execution, *, bypass: bool = False, tz: str = "UTC") -> Page:
     """The head of a run's card: whose it is, how it stands, and why it has failed or does not begin."""
     page = Page(
@@ -131,7 +136,7 @@ def head_of(execution: Execution, *, bypass: bool = False, tz: str = "UTC") -> P
         status=execution.status,
         detail=_line_of(execution, tz),
         rehearsal=execution.rehearsal,
-        bypass=bypass,
+        bypass=may_do_all(execution, by_persona=bypass),
     )
     if execution.rehearsal:
         page.sentence(REHEARSED, faint=True)

@@ -75,6 +75,8 @@ def overview(
     steps = list(hints or _usual_steps(personas, runs))
     if unread := (counts or {}).get("new message", 0) + (counts or {}).get("new messages", 0):
         steps.insert(0, ("%persona messages", f"read {plural(unread, 'new message')}"))
+    if issues := (counts or {}).get("open issue", 0) + (counts or {}).get("open issues", 0):
+        steps.insert(0, ("%persona healing", f"what to do about {plural(issues, 'open issue')}"))
     return page.next(steps).view(list(personas))
 
 
@@ -287,7 +289,7 @@ def _run_row(run: Execution, tz: str, *, bypass: bool = False) -> list[Cell]:
     return [
         Code(short_id(run.id)),
         one_line(run.persona_name, 40),
-        marks.sign_of(run, bypass=bypass),
+        marks.sign_of(run, bypass=bypass if run.permissions is None else run.permissions == "bypass"),
         Short(marks.moment(run.created_at, tz)),
         Number(marks.duration(run.duration_ms)),
         Number(marks.money(run.cost_usd, rehearsal=run.rehearsal)),

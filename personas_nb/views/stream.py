@@ -44,7 +44,7 @@ class RunStream:
         model: str | None,
         bypass: bool = False,
         status: str = "running",
-        begins: datetime | None = None,
+        begins: str = "",
     ) -> None:
         self._persona_name = persona_name
         self.bypass = bypass
@@ -52,7 +52,7 @@ class RunStream:
         self._provider = provider
         self._model = model
         self._status = status
-        self._begins = begins  # where it waits for a time
+        self._begins = begins  # when, for one that is queued until then
         self._pieces: list[str] = []
         self._chars = 0
         self._tail: list[str] = []
@@ -69,6 +69,11 @@ class RunStream:
         """Whether it is more than queued."""
         return self._status != "queued"
 
+    def begin(self) -> None:
+        """It is queued no longer."""
+        if self._status == "queued":
+            self._status, self.changes = "running", self.changes + 1
+
     @property
     def text(self) -> str:
         """All text so far."""
@@ -76,8 +81,8 @@ class RunStream:
 
     def add(self, event: RunEvent) -> None:
         """Take in one event."""
+        self.begin()
         self.changes += 1
-        self._status = "running" if self._status == "queued" else self._status
         if event.type == "text":
             self._add_text(event.text)
         elif event.type == "tool_started":
@@ -100,12 +105,12 @@ class RunStream:
         elif event.type in ("protocol", "warning"):  # protocol_called is said again once it is handled
             self._notes.append(moment_of(event))
 
-    def view(self, elapsed_ms: int | None = None, *, tz: str = "UTC") -> View:
+    def view(self, elapsed_ms: int | None = None) -> View:
         """The present state: the last 8 KB of text, the tools, the notes, the usage, the time."""
         facts = [self._provider, self._model or ""]
         if self._usage:
             facts.append(usage_line(self._usage, rehearsal=self._rehearsal))
-        if elapsed_ms is not None:
+        if elapsed_ms is not None and self.has_begun:
             facts.append(marks.duration(elapsed_ms))
         page = Page(
             self._persona_name,
@@ -114,6 +119,8 @@ class RunStream:
             rehearsal=self._rehearsal,
             bypass=self.bypass,
         )
+        if self._begins and not self.has_begun:
+            page.sentence(f"It begins at {self._begins}.")
         tail = self._shown_tail()
         if len(tail) < self._chars:
             page.sentence(f"… {plural(self._chars - len(tail), 'character')} before this", faint=True)

@@ -146,7 +146,7 @@ class _Talk:
             _FINISH.get(self._stop_reason or "", self._stop_reason),
             has_text=self._has_text,
             num_requests=self.run.usage.num_turns,
-            max_output_tokens=self.job.max_output_tokens,
+            max_output_tokens=self.job.allowance.last_max_output_tokens or self.job.max_output_tokens,
         )
 
     async def close(self) -> None:

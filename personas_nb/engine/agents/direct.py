@@ -244,5 +244,5 @@ def _checked_end(job: Job, result: Any, num_requests: int) -> list[RunEvent]:
         (response.finish_reason or "stop") if is_named else None,
         has_text=bool((result.output or "").strip()),
         num_requests=num_requests,
-        max_output_tokens=job.max_output_tokens,
+        max_output_tokens=job.allowance.last_max_output_tokens or job.max_output_tokens,
     )
