@@ -11,10 +11,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 LITELLM := litellm[proxy]>=1.100,<2
+MCP_SERVERS := mcp-server-time mcp-server-git
+MCP_NODE_SERVERS := @modelcontextprotocol/server-everything
 # two processes on two cores; a file's tests stay together
 PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test lab check bench clean chromium litellm
+.PHONY: demo test lab check bench clean chromium litellm mcp
 
 demo: $(VENV)/.lab
 	@$(BIN)/python notebooks/demo.py
@@ -22,7 +24,7 @@ demo: $(VENV)/.lab
 lab: $(VENV)/.lab
 	@$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
 
-test: $(VENV)/.test chromium litellm
+test: $(VENV)/.test chromium litellm mcp
 	@$(PYTEST)
 
 check: $(VENV)/.test
@@ -67,6 +69,23 @@ litellm: | $(BIN)/python
 	} || { \
 	  echo "The tests with a real LiteLLM proxy need it, and it could not be installed (they are skipped without it)"; \
 	  rm -rf $(VENV)/litellm; test "$(CI)" != true; \
+	}
+
+# Real MCP servers, beside the tests' environment as well: they are programs, not libraries of ours.
+mcp: | $(BIN)/python
+	@test -e $(VENV)/mcp/.installed || { \
+	  echo "Installing MCP servers in an environment of their own …"; \
+	  $(BIN)/python -m venv --clear $(VENV)/mcp && \
+	  $(VENV)/mcp/bin/python -m pip install --quiet --quiet --disable-pip-version-check $(MCP_SERVERS) && \
+	  if command -v npm >/dev/null; then \
+	    npm install --silent --no-fund --no-audit --prefix $(VENV)/mcp $(MCP_NODE_SERVERS); \
+	  else \
+	    echo "The tests with an MCP server of Node's need npm (they are skipped without it)"; test "$(CI)" != true; \
+	  fi && \
+	  touch $(VENV)/mcp/.installed; \
+	} || { \
+	  echo "The tests with real MCP servers need them, and they could not be installed (they are skipped without)"; \
+	  rm -rf $(VENV)/mcp; test "$(CI)" != true; \
 	}
 
 clean:

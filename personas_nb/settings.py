@@ -141,6 +141,16 @@ class Settings(BaseModel):
         description="Hosts (or host:port) that http_request may reach though their address is private or loopback.",
     )
 
+    mail_timeout_ms: Count = Field(
+        60_000, description="Milliseconds that one connection to a mail server may take."
+    )
+    mail_limit_bytes: Count = Field(
+        5 * MIB, description="Bytes of one mail that are fetched; the rest is cut, and said so."
+    )
+    mail_without_tls: Literal["never", "loopback"] = Field(
+        "never", description="Mail servers that may be spoken to unencrypted: none, or those on this machine."
+    )
+
     approval_expiry_days: Count = Field(7, description="Days until an undecided approval expires.")
     retention_days: Count = Field(90, description="Days that finished executions are kept.")
     retention_min_executions: Annotated[StrictInt, Field(ge=0)] = Field(
@@ -373,6 +383,7 @@ def _expected(key: str) -> str:
         "engine": _either(get_args(Engine)),
         "cli_path": "a path",
         "claude_login": "key or user",
+        "mail_without_tls": "never or loopback",
         "model": "a text",
     }
     if key in special:

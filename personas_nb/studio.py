@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from personas_nb.settings import Settings
     from personas_nb.store.database import Store
     from personas_nb.tools.catalog import Tools
+    from personas_nb.tools.servers import Servers
     from personas_nb.triggers.triggers import Triggers
+    from personas_nb.vault.connectors import Connectors
     from personas_nb.vault.credentials import Credentials
     from personas_nb.vault.keys import KeyRing
     from personas_nb.worker import Worker
@@ -91,10 +93,16 @@ class Studio:
 
     @cached_property
     def credentials(self) -> Credentials:
-        """Stored secrets."""
+        """Stored secrets: add, list, check, remove, rotate_key."""
+        from personas_nb.tools.outside import Outside
         from personas_nb.vault.credentials import Credentials
 
-        return Credentials(self.store, self.keys)
+        return Credentials(self.store, self.keys, outside=Outside(lambda: self.settings))
+
+    @cached_property
+    def connectors(self) -> Connectors:
+        """What a credential for a service consists of: list, get, add, remove."""
+        return self.credentials.connectors
 
     @cached_property
     def personas(self) -> Personas:
@@ -127,7 +135,17 @@ class Studio:
         """The catalog of tools, and who has which."""
         from personas_nb.tools.catalog import Tools
 
-        return Tools(self.store, lambda ref: self.personas.get(ref))
+        return Tools(self.store, lambda ref: self.personas.get(ref), lambda: self.mcp_servers)
+
+    @cached_property
+    def mcp_servers(self) -> Servers:
+        """The MCP servers behind ``tools``."""
+        from personas_nb.engine.agents.launch import Launch, sweep_dead
+        from personas_nb.tools.servers import Servers
+
+        return Servers(
+            self.store, self.credentials, worker=lambda: self.worker, launch=Launch, sweep=sweep_dead
+        )
 
     @cached_property
     def messages(self) -> Messages:

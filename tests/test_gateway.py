@@ -125,7 +125,7 @@ def test_the_gmail_tools_say_that_they_need_a_credential(
 ) -> None:
     step = called(Gateway(catalog, workspace=workspace, settings=Settings()), name, **arguments)
     assert step.error is not None
-    assert step.error.startswith("This tool needs a gmail credential, which this version cannot hold yet.")
+    assert step.error.startswith("There is no credential here. A person adds one with `%persona credentials add")
 
 
 # Arguments
@@ -397,7 +397,7 @@ def tree(folder: Path) -> dict[str, bytes]:
             {"to": "a@b.c", "subject": "Hi", "body": "x"},
             "would send a mail to a@b.c: “Hi”; nothing was sent.",
         ),
-        ("gmail_read", {"limit": 2}, 'would call gmail_read with {"limit": 2}; nothing was sent.'),
+        ("gmail_read", {"limit": 2}, "would read the newest 2 mails; no mailbox was opened."),
     ],
 )
 def test_a_rehearsal_describes_what_reaches_outside(

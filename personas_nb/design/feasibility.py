@@ -111,10 +111,11 @@ def _connector_findings(
 
 def _without_credential(connector: Connector, result: DesignResult) -> FeasibilityIssue:
     name = f'"{result.name}"' if " " in result.name else result.name or "NAME"
+    add = f"`%persona credentials add {connector.name} {connector.name}`"
     return FeasibilityIssue(
         subject=connector.name,
         problem=f"There is no credential for {connector.label or connector.name}.",
-        remedy=f"Rehearse without it: {_REHEARSE.format(name=name)}; storing credentials comes in a later version",
+        remedy=f"Add one: {add}; or rehearse without it: {_REHEARSE.format(name=name)}",
     )
 
 

@@ -8,7 +8,7 @@ import os
 import queue
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.store.executions import ExecutionTable, RunEventTable
+from personas_nb.tools.main_thread import attended
+from personas_nb.vault.access import known_secrets
 
 Input = str | Mapping[str, Any] | Sequence[Any] | None
 STARTED = ("queued", "running")  # what its process will end, if it lives
@@ -210,7 +212,8 @@ class Executions:
                 provider=provider,
                 reveal=lambda credential_id: self.personas.credentials.reveal(credential_id, "auth_token"),
             )
-        return key_redactor(self.settings, model=model).redact(text)
+        stored, _ = known_secrets(self.personas.credentials)
+        return key_redactor(self.settings, model=model, more=stored).redact(text)
 
     def _checked_files(self, files: Sequence[str | Path]) -> builtins.list[Path]:
         given = [files] if isinstance(files, str | Path) else list(files or ())
@@ -269,9 +272,10 @@ class RunHandle:
         try:
             if self.ended is None:
                 self._poll(timeout)
-            elif not wait([self.ended], timeout).done:
-                raise self._still_going(timeout)
             else:
+                with attended(self.id) as desk:
+                    if not desk.serve_until(self.ended, timeout):
+                        raise self._still_going(timeout)
                 self.ended.result()  # raises what kept the end from being stored
         except KeyboardInterrupt:
             raise self.interrupted() from None
@@ -281,7 +285,8 @@ class RunHandle:
         """``wait`` for a cell that awaits; cancelling the await cancels the run."""
         try:
             if self.ended is not None:
-                await asyncio.shield(asyncio.wrap_future(self.ended))
+                with attended(self.id, asyncio.get_running_loop()):
+                    await asyncio.shield(asyncio.wrap_future(self.ended))
             else:
                 await asyncio.to_thread(self._poll, None)
         except asyncio.CancelledError:
@@ -307,15 +312,17 @@ class RunHandle:
         if self._feed is None or self.ended is None:
             yield from self._polled(tick_seconds)
             return
-        while True:
-            is_over = self.ended.done()
-            try:
-                batch = self._feed.get(timeout=0 if is_over else tick_seconds)
-            except queue.Empty:
-                if is_over:
-                    return
-                batch = ()
-            yield batch
+        with attended(self.id) as desk:
+            while True:
+                is_over = self.ended.done()
+                try:
+                    batch = self._feed.get(timeout=0 if is_over else tick_seconds)
+                except queue.Empty:
+                    if is_over:
+                        return
+                    batch = ()
+                desk.serve()
+                yield batch
 
     def events(self) -> RunEvents:
         """Every event of the run, from its beginning to its end; for ``for`` and ``async for``."""

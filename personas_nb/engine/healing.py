@@ -258,6 +258,10 @@ class Healing:
         called = {step.tool for step in failed.tool_steps if step.performed}
         if missing := sorted(called - assigned):
             return f"{persona.name} may not use {', '.join(missing)} any more."
+        kept = {row.name for row in self.personas.credentials.list()}
+        needed = {use.credential for use in failed.credentials or () if use.tool in called}
+        if gone := sorted(needed - kept):
+            return f"the credential {', '.join(gone)} is gone."
         profile = persona.model_profile
         is_used = profile is not None and profile.provider in (
             None,
@@ -266,12 +270,12 @@ class Healing:
         if profile is None or profile.auth_credential_id is None or not is_used:
             return ""
         try:
-            kept = self.personas.credentials.get(profile.auth_credential_id)
+            key = self.personas.credentials.get(profile.auth_credential_id)
         except NotFound:
             return f"the key of {persona.name}'s model is gone."
         return (
             ""
-            if "auth_token" in {**kept.plain, **kept.sealed}
+            if "auth_token" in {**key.plain, **key.sealed}
             else f"the key of {persona.name}'s model is gone."
         )
 

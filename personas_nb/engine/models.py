@@ -176,12 +176,14 @@ def global_secrets(settings: Settings, environ: Mapping[str, str] | None = None)
     return found
 
 
-def key_redactor(settings: Settings, *, model: ResolvedModel | None = None) -> Redactor:
-    """Takes every provider key that this process knows out of texts, and the one of ``model``.
+def key_redactor(
+    settings: Settings, *, model: ResolvedModel | None = None, more: Mapping[str, str] | None = None
+) -> Redactor:
+    """Takes every provider key that this process knows out of texts, the one of ``model``, and ``more`` secrets.
 
     A key under 8 characters is no key of any provider, and stays: it would tear ordinary words apart.
     """
-    known = global_secrets(settings)
+    known = {**global_secrets(settings), **(more or {})}
     if model is not None and model.secret:
         known[f"{model.provider}_key"] = model.secret
     usable = {}

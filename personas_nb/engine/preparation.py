@@ -15,7 +15,7 @@ from personas_nb.engine.prompt import assemble
 from personas_nb.engine.spending import Allowance
 from personas_nb.engine.untrusted import Untrusted
 from personas_nb.engine.workspaces import Workspace
-from personas_nb.entities.execution import Execution
+from personas_nb.entities.execution import CredentialUse, Execution
 from personas_nb.entities.memory import Memory
 from personas_nb.entities.persona import Persona
 from personas_nb.metrics.budgets import Budgets
@@ -24,6 +24,8 @@ from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
 from personas_nb.tools.catalog import Tools
 from personas_nb.tools.gateway import Gateway
+from personas_nb.tools.run_tools import RunTools
+from personas_nb.vault.access import access_of, known_secrets
 from personas_nb.vault.credentials import Credentials
 from personas_nb.vault.redaction import Redactor
 
@@ -68,12 +70,15 @@ class Prepared:
     redactor: Redactor
     untrusted: Untrusted
     workspace: Workspace
+    tools: RunTools
     timeout_ms: int
     warnings: tuple[str, ...]
+    credentials: tuple[CredentialUse, ...]
 
     def close(self) -> None:
         """Let go of what was taken for the run."""
         self.job.gateway.close()
+        self.tools.close()
         self.workspace.release()
 
 
@@ -82,22 +87,42 @@ def prepare(rooms: Rooms, home: Path, execution: Execution) -> Prepared:
 
     Raises ``NotFound``, ``InvalidInput``, ``VaultError`` and ``ModelError``.
     """
-    persona, settings = rooms.personas.get(execution.persona_id), rooms.settings
+    persona = rooms.personas.get(execution.persona_id)
     model = rooms.model(persona, execution.requested_provider)
-    redactor = key_redactor(settings, model=model)
+    tools = rooms.tools.of_run(persona, execution.id, rehearsal=model.is_rehearsal)
+    try:
+        return _prepared(rooms, home, execution, persona, model, tools)
+    except BaseException:
+        tools.close()
+        raise
+
+
+def _prepared(
+    rooms: Rooms, home: Path, execution: Execution, persona: Persona, model: ResolvedModel, tools: RunTools
+) -> Prepared:
+    settings = rooms.settings
+    stored, problems = known_secrets(rooms.credentials)
+    redactor = key_redactor(settings, model=model, more={**stored, **tools.secrets})
+    access = access_of(rooms.credentials, tools.definitions, redactor)
     memories = rooms.remembered(persona, execution.input_data)
     given = redactor.redact(_with_files(execution) or "")
     workspace = Workspace(home, persona, execution.files)
     gateway = Gateway(
-        rooms.tools.assigned(persona),
+        tools.definitions,
         workspace=workspace.folder,
         settings=settings,
         redactor=redactor,
         rehearsal=model.is_rehearsal,
+        implementations=tools.implementations,
+        access=access,
     )
+    # Only what a persona with `bypass` starts in the CLI reads variables.
+    is_bypassing = persona.permissions == "bypass" and model.engine == "claude"
+    variables = access.environment() if is_bypassing else {}
     prompt = assemble(
         persona,
         tools=gateway.definitions,
+        credentials=[*variables, *access.hints(gateway.definitions)],
         memories=memories,
         input=given or None,
         boundary=f"data-{secrets.token_hex(8)}",
@@ -122,6 +147,7 @@ def prepare(rooms: Rooms, home: Path, execution: Execution) -> Prepared:
         max_turns=max_turns,
         max_budget_usd=max_budget_usd,
         max_tokens=settings.unknown_price_token_limit,
+        secrets=variables,
     )
     return Prepared(
         execution,
@@ -129,16 +155,20 @@ def prepare(rooms: Rooms, home: Path, execution: Execution) -> Prepared:
         model,
         job,
         redactor,
-        _untrusted(settings, redactor, given, memories),
+        _untrusted(settings, redactor, [given, *tools.texts], memories),
         workspace,
+        tools,
         timeout_ms=_first(execution.timeout_ms, persona.timeout_ms, settings.timeout_ms),
-        warnings=_doubts(persona, model, workspace),
+        warnings=(*_doubts(persona, model, workspace), *map(redactor.redact, (*tools.notes, *problems))),
+        credentials=access.uses(),
     )
 
 
-def _untrusted(settings: Settings, redactor: Redactor, given: str, memories: Sequence[Memory]) -> Untrusted:
+def _untrusted(
+    settings: Settings, redactor: Redactor, given: Sequence[str], memories: Sequence[Memory]
+) -> Untrusted:
     untrusted = Untrusted(max_object_bytes=settings.protocol_object_limit_bytes)
-    for text in [given, *(f"{memory.title}\n{memory.content}" for memory in memories)]:
+    for text in [*given, *(f"{memory.title}\n{memory.content}" for memory in memories)]:
         untrusted.add(redactor.redact(text))
     return untrusted
 

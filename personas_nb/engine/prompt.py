@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from personas_nb.engine.protocol import explain
 from personas_nb.entities.memory import Memory
 from personas_nb.entities.persona import Persona
-from personas_nb.entities.tool import ToolDefinition
+from personas_nb.entities.tool import ToolDefinition, model_names
 from personas_nb.errors import InvalidInput
 
 EXECUTE_NOW = """\
@@ -36,8 +36,8 @@ def assemble(
 ) -> str:
     """The prompt as text; pure: the same arguments give the same text.
 
-    ``credentials`` are the names of environment variables (or mappings with ``name`` and ``description``), never
-    values. ``input`` and ``memories`` are fenced with ``boundary``, which must be unguessable in production. Raises
+    ``credentials`` are mappings with ``name`` and ``description``, or names of environment variables, never values.
+    ``input`` and ``memories`` are fenced with ``boundary``, which must be unguessable in production. Raises
     ``InvalidInput`` for an empty boundary, and for an input that cannot be written as JSON.
 
     >>> persona = Persona(name="Echo", system_prompt="You repeat the input.")
@@ -49,11 +49,12 @@ def assemble(
             "Input and memories need a boundary.",
             hint="Give an unguessable text, as secrets.token_hex makes it.",
         )
+    names = model_names(tool.name for tool in tools)
     sections = [
         ("# Persona: " + persona.name, ""),
         ("## Description", persona.description.strip()),
         *((f"## {heading}", text) for heading, text in persona.prompt.sections()),
-        ("## Available Tools", "\n\n".join(_tool(tool) for tool in tools)),
+        ("## Available Tools", "\n\n".join(_tool(tool, names[tool.name]) for tool in tools)),
         ("## Available Credentials", _credentials(credentials)),
         ("## Memories", _memories(memories, boundary)),
         ("", explain().strip()),  # brings its own heading
@@ -102,8 +103,8 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _tool(tool: ToolDefinition) -> str:
-    lines = [f"### {tool.name}", tool.description]
+def _tool(tool: ToolDefinition, name: str) -> str:
+    lines = [f"### {name}", tool.description]
     if tool.requires_credential_type:
         lines.append(f"Needs a {tool.requires_credential_type} credential.")
     required = tool.input_schema.get("required", ())
@@ -115,14 +116,16 @@ def _tool(tool: ToolDefinition) -> str:
 
 
 def _credentials(credentials: Sequence[str | Mapping[str, Any]]) -> str:
-    if not credentials:
-        return ""
-    lines = ["These environment variables are set for your tools; never print their values."]
-    for credential in credentials:
-        if isinstance(credential, str):
-            lines.append(f"- `{credential}`")
-        else:
-            lines.append(f"- `{credential['name']}`: {credential.get('description', '')}".rstrip(": "))
+    variables = [f"- `{credential}`" for credential in credentials if isinstance(credential, str)]
+    lines = [
+        f"- `{credential['name']}`: {credential.get('description', '')}".rstrip(": ")
+        for credential in credentials
+        if not isinstance(credential, str)
+    ]
+    if lines:
+        lines.insert(0, "Your tools log in with these; you name them and never see their values.")
+    if variables:
+        lines += ["These environment variables are set; never print their values.", *variables]
     return "\n".join(lines)
 
 

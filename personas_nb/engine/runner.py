@@ -231,6 +231,7 @@ class Runner:
             "provider": prepared.model.provider,
             "engine": prepared.model.engine,
             "permissions": prepared.persona.permissions,
+            "credentials": prepared.credentials,
             "model_used": prepared.model.model,
             "persona_version": prepared.persona.version,
             "rehearsal": prepared.model.is_rehearsal,

@@ -13,13 +13,23 @@ Status = Literal["queued", "running", "waiting", "completed", "incomplete", "fai
 FINISHED: frozenset[str] = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
+class CredentialUse(Entity):
+    """A credential that a run could use for a tool; ``tier`` (1 to 3) says how it was found."""
+
+    tool: str
+    connector: str
+    credential: str
+    tier: int
+
+
 class Execution(Entity):
     """The record of one run: what went in, what came out, what it cost.
 
     ``input_data`` is the input as text (JSON where it was an object), ``output_data`` the final text without
     protocol messages. ``cost_usd`` None means that the price is unknown, never 0. ``rehearsal`` runs cost 0 and
     their tokens are estimated. ``error_kind`` is None unless the run failed or was cancelled. A queued run starts
-    no earlier than ``scheduled_at``; None is at once.
+    no earlier than ``scheduled_at``; None is at once. ``credentials`` are those that were matched for its tools; None
+    where it has not begun.
     """
 
     id: str = Field(default_factory=new_id)
@@ -47,6 +57,7 @@ class Execution(Entity):
     tool_steps: tuple[ToolCallStep, ...] = ()
     execution_flows: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    credentials: tuple[CredentialUse, ...] | None = None
     claude_session_id: str | None = None
     log_file_path: str | None = None
     retry_of: str | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -16,7 +19,8 @@ class ToolDefinition(Entity):
 
     ``effect`` says what a call changes: ``none``, ``local`` (the persona's workspace) or ``outside``.
     Rehearsal performs ``none``, performs ``local`` in a scratch copy, and describes ``outside``.
-    ``timeout_ms`` is how long one call may take; None means the setting ``tool_timeout_ms``.
+    ``timeout_ms`` is how long one call may take; None means the setting ``tool_timeout_ms``. ``defined_in`` says
+    in which kernel a function of a notebook was made a tool.
     """
 
     id: str = Field(default_factory=new_id)
@@ -28,10 +32,34 @@ class ToolDefinition(Entity):
     requires_credential_type: str | None = None
     effect: Effect = "outside"
     is_builtin: bool = False
-    timeout_ms: int | None = Field(
-        default=None, gt=0, exclude=True
-    )  # no column: code gives it, the catalog does not
+    timeout_ms: int | None = Field(default=None, gt=0)
+    defined_in: str | None = None
     created_at: UtcDatetime = Field(default_factory=now)
+
+
+MODEL_NAME_LIMIT_CHARS = 48
+"""The APIs take 64, of which the Claude CLI needs some for a prefix of its own."""
+
+
+def model_names(names: Iterable[str]) -> dict[str, str]:
+    """Under which name models are offered each of these tools: letters, digits, ``_`` and ``-``, short, unique.
+
+    >>> model_names(["file_read", "time.convert_time"])
+    {'file_read': 'file_read', 'time.convert_time': 'time__convert_time'}
+    """
+    offered: dict[str, str] = {}
+    # Those that need no change keep their name, whatever the others become.
+    for name in sorted(dict.fromkeys(names), key=lambda name: not _fits(name)):
+        short = re.sub(r"[^A-Za-z0-9_-]", "_", name.replace(".", "__"))
+        if len(short) > MODEL_NAME_LIMIT_CHARS or short in offered.values():
+            mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+            short = f"{short[: MODEL_NAME_LIMIT_CHARS - 9]}_{mark}"
+        offered[name] = short
+    return offered
+
+
+def _fits(name: str) -> bool:
+    return re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MODEL_NAME_LIMIT_CHARS}}}", name) is not None
 
 
 class ToolAssignment(Entity):

@@ -133,6 +133,9 @@ class Personas:
             for table, where in _NOT_CASCADED:
                 self.store.table(table, Entity).delete(where, [persona.id])
             self._forget_token(persona.model_profile, None)
+            for credential in self.credentials.list():  # of its MCP servers
+                if credential.connector == "mcp" and credential.name.endswith(f"({persona.id})"):
+                    self.credentials.remove(credential.id)
             self._rows.delete("id = ?", [persona.id])
 
     def _add(self, name: str, fields: dict[str, Any], author: Author, summary: str | None) -> Persona:

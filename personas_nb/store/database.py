@@ -74,10 +74,11 @@ class Store:
                 self._idle.append(connection)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction (``BEGIN IMMEDIATE``); committed at the end, rolled back by any exception.
 
-        Inside another ``write()`` of the same thread it is a part of that one.
+        Inside another ``write()`` of the same thread it is a part of that one. One that is ``durable`` is on the
+        disk at its end; any other may be lost when the power fails in the next moment.
         """
         inside = getattr(self._writing, "connection", None)
         if inside is not None:
@@ -89,6 +90,8 @@ class Store:
             if self._writer is None:
                 self._writer = self._connect()
             connection = self._writer
+            if durable:
+                connection.execute("PRAGMA synchronous = FULL")  # has no effect inside a transaction
             try:
                 # Inside the try: an interrupt that arrives right after it must not leave the transaction open.
                 connection.execute("BEGIN IMMEDIATE")
@@ -104,6 +107,8 @@ class Store:
                 raise
             finally:
                 self._writing.connection = None
+                if durable:
+                    connection.execute("PRAGMA synchronous = NORMAL")
 
     def table(self, name: str, entity: type[E]) -> Table[E]:
         """The rows of a table as entities."""

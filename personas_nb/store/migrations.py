@@ -13,7 +13,9 @@ from sqlite_utils import Database, Migrations
 from sqlite_utils.db import ForeignKey
 
 from personas_nb.store.catalog import CONNECTORS, TOOLS
+from personas_nb.store.connectors import COMPLETE_CONNECTORS
 from personas_nb.store.schema import NAMES
+from personas_nb.store.tool_schemas import TOOL_CHANGES
 
 MIGRATIONS = Migrations("personas_nb")
 
@@ -378,6 +380,58 @@ def m004_limits_and_healing(db: Database) -> None:
     )
     db.table("budget_reservations").create_index(["day", "persona_id"])
     db.table("budget_reservations").create_index(["execution_id"], unique=True)
+
+
+@MIGRATIONS()
+def m005_credentials(db: Database) -> None:
+    """Which key a home seals with, what the last check of a credential found, and complete connectors."""
+    # status: active, next, lost or retired
+    _table(db, "vault_keys", _text("id status created_at"), not_null="status created_at")
+    db.execute("create unique index idx_vault_keys_active on vault_keys (status) where status = 'active'")
+    db.execute(
+        "insert into vault_keys (id, status, created_at) select key_id, 'active', updated_at from credentials "
+        "where key_id <> '' order by updated_at desc limit 1"
+    )
+    # NULL: not checked since its values changed
+    db.execute("alter table credentials add column check_status text")
+    db.execute("alter table credentials add column checked_at text")
+    for row in COMPLETE_CONNECTORS:
+        assignments = ", ".join(f"{name} = ?" for name in row if name != "name")
+        values = [value for name, value in row.items() if name != "name"]
+        db.conn.execute(f"update connectors set {assignments} where name = ?", [*values, row["name"]])
+
+
+@MIGRATIONS()
+def m006_tools(db: Database) -> None:
+    """Where a notebook's function was defined, and the MCP servers of personas."""
+    db.execute("alter table tools add column defined_in text")
+    # env, headers: what is no secret as it is, a secret as “credential:ID.field”.
+    # offered: the tools that it listed, when its definition was the one that listed_for is the digest of
+    _table(
+        db,
+        "mcp_servers",
+        {
+            **_text(
+                "id persona_id name command url env headers only tools_off offered listed_for status detail"
+            ),
+            **_text("checked_at created_at updated_at"),
+            "latency_ms": int,
+            "timeout_ms": int,
+        },
+        not_null="persona_id name status created_at updated_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("mcp_servers").create_index(["persona_id", "name"], unique=True)
+
+
+@MIGRATIONS()
+def m007_lookup(db: Database) -> None:
+    """Which credentials a run could use, and tools that take one by name."""
+    # [{tool, connector, credential, tier}]; NULL: the run has not begun
+    db.execute("alter table executions add column credentials text")
+    for name, changes in TOOL_CHANGES.items():
+        assignments = ", ".join(f"{column} = ?" for column in changes)
+        db.conn.execute(f"update tools set {assignments} where name = ?", [*changes.values(), name])
 
 
 assert [migration.name for migration in MIGRATIONS._migrations] == NAMES

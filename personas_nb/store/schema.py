@@ -1,3 +1,11 @@
 """The names of all migrations, in order; kept apart so that an up-to-date file opens without sqlite-utils."""
 
-NAMES = ["m001_initial", "m002_catalog", "m003_search", "m004_limits_and_healing"]
+NAMES = [
+    "m001_initial",
+    "m002_catalog",
+    "m003_search",
+    "m004_limits_and_healing",
+    "m005_credentials",
+    "m006_tools",
+    "m007_lookup",
+]

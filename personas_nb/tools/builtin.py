@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +12,27 @@ from personas_nb.errors import ToolDenied
 from personas_nb.settings import Settings
 from personas_nb.tools.files import file_read, file_write
 from personas_nb.tools.http import http_request
+from personas_nb.tools.mail import gmail_mark_read, gmail_read, gmail_search, gmail_send
+from personas_nb.vault.access import Opened
+
+
+def _no_credential(_ref: str) -> Opened:
+    raise ToolDenied(
+        "There is no credential here.",
+        hint="A person adds one with `%persona credentials add NAME CONNECTOR`.",
+    )
 
 
 class Place(NamedTuple):
-    """Where a call happens: the folder that it may use, and the limits that hold."""
+    """Where a call happens: the folder that it may use, the limits that hold, and the way to its credential.
+
+    ``credential`` takes the name of a credential or of its connector, ``""`` for the one that was matched first, and
+    opens it: for this call, never to be kept. Raises ``ToolDenied`` where there is none; blocks.
+    """
 
     workspace: Path
     settings: Settings
+    credential: Callable[[str], Opened] = _no_credential
 
 
 Implementation = Callable[[Place, dict[str, Any]], Any]
@@ -33,24 +48,29 @@ def _file_write(place: Place, arguments: dict[str, Any]) -> str:
 
 
 async def _http_request(place: Place, arguments: dict[str, Any]) -> str:
-    return await http_request(place.settings, **arguments)
+    given = dict(arguments)
+    ref = given.pop("credential", None)
+    opened = await asyncio.to_thread(place.credential, ref) if ref else None
+    return await http_request(place.settings, **given, credential=opened)
 
 
-def _gmail(_place: Place, _arguments: dict[str, Any]) -> str:
-    raise ToolDenied(
-        "This tool needs a gmail credential, which this version cannot hold yet.",
-        hint="Go on without it, and say in the outcome that the mail was not reached.",
-    )
+def _mail(tool: Callable[..., str]) -> Implementation:
+    def perform(place: Place, arguments: dict[str, Any]) -> str:
+        given = dict(arguments)
+        opened = place.credential(given.pop("credential", None) or "")
+        return tool(opened, place.settings, **given)
+
+    return perform
 
 
 BUILTIN: Mapping[str, Implementation] = {
     "builtin://file_read": _file_read,
     "builtin://file_write": _file_write,
     "builtin://http_request": _http_request,
-    "builtin://gmail_read": _gmail,
-    "builtin://gmail_search": _gmail,
-    "builtin://gmail_mark_read": _gmail,
-    "builtin://gmail_send": _gmail,
+    "builtin://gmail_read": _mail(gmail_read),
+    "builtin://gmail_search": _mail(gmail_search),
+    "builtin://gmail_mark_read": _mail(gmail_mark_read),
+    "builtin://gmail_send": _mail(gmail_send),
 }
 
 
@@ -67,6 +87,18 @@ def in_rehearsal(name: str, arguments: Mapping[str, Any]) -> str:
             action = f"send {arguments.get('method', 'GET')} {arguments.get('url', '')}{along}"
         case "gmail_send":
             action = f"send a mail to {arguments.get('to', '')}: “{arguments.get('subject', '')}”"
+        case "gmail_read" | "gmail_search" | "gmail_mark_read":
+            return f"Rehearsal: would {_mail_in_words(name, arguments)}; no mailbox was opened."
         case _:
             action = f"call {name} with {json.dumps(arguments, ensure_ascii=False, default=str)}"
     return f"Rehearsal: would {action}; nothing was sent."
+
+
+def _mail_in_words(name: str, arguments: Mapping[str, Any]) -> str:
+    if name == "gmail_search":
+        return f"search the inbox for “{arguments.get('query', '')}”"
+    if name == "gmail_mark_read":
+        return f"mark the mail {arguments.get('message_id', '')} as read"
+    if message_id := arguments.get("message_id"):
+        return f"read the mail {message_id}"
+    return f"read the newest {arguments.get('limit', 10)} {'unread ' if arguments.get('unread') else ''}mails"

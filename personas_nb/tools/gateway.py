@@ -11,17 +11,19 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from personas_nb.entities.base import now
-from personas_nb.entities.tool import ToolCallStep, ToolDefinition
+from personas_nb.entities.tool import ToolCallStep, ToolDefinition, model_names
 from personas_nb.errors import PersonaError, ToolDenied, ToolError, ToolTimeout, did_you_mean
 from personas_nb.settings import Settings
 from personas_nb.tools.arguments import check_arguments
 from personas_nb.tools.builtin import BUILTIN, Implementation, Place, in_rehearsal
 from personas_nb.tools.scratch import Scratch
+from personas_nb.vault.access import Access
 from personas_nb.vault.redaction import Redactor
 
 CALLS_AT_ONCE = (
@@ -43,7 +45,7 @@ class Gateway:
     ``workspace`` is the folder that file tools are kept in; ``redactor`` takes secrets out of what a model gives
     a tool, so that no file or server gets one, and out of what comes back. In a ``rehearsal`` tools of effect
     ``none`` are performed, ``local`` ones too but in a scratch copy of the workspace, and ``outside`` ones are
-    described. ``implementations`` has what runs behind each ``script_path``.
+    described. ``implementations`` has what runs behind each ``script_path``, ``access`` what tools may log in with.
     """
 
     def __init__(
@@ -55,14 +57,19 @@ class Gateway:
         redactor: Redactor | None = None,
         rehearsal: bool = False,
         implementations: Mapping[str, Implementation] = BUILTIN,
+        access: Access | None = None,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self.model_names = model_names(self._tools)
+        """Under which name models are offered each tool."""
+        self._shown_names = {offered: name for name, offered in self.model_names.items()}
         self.workspace = workspace
         self._settings = settings
         self._redactor = redactor or Redactor({})
         self._redact = self._redactor.redact
         self._rehearsal = rehearsal
         self._implementations = implementations
+        self._access = access
         self._scratch: Scratch | None = None
         self._filled: asyncio.Future[None] | None = None
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
@@ -77,8 +84,10 @@ class Gateway:
 
         ``CALLS_AT_ONCE`` calls run at once, the others in the order in which they came; a call's time begins with
         its turn. ``performed`` is False where nothing was done: described in a rehearsal, or refused. Raises only
-        CancelledError; a synchronous tool that has begun then still ends by itself.
+        CancelledError; a synchronous tool that has begun then still ends by itself. A tool is called by its name,
+        or by the one that the model knows.
         """
+        name = self.shown_name(name)
         async with self._turns:
             begun = time.monotonic()
             arguments = self._redactor.redact_value([arguments])[0]
@@ -124,6 +133,10 @@ class Gateway:
         plain = self._plain(arguments, 0)
         return plain if isinstance(plain, dict) else {"arguments": plain}
 
+    def shown_name(self, offered: str) -> str:
+        """The name of a tool that a model called; a name that is none of ours stays."""
+        return self._shown_names.get(offered, offered)
+
     def close(self) -> None:
         """Remove the scratch copy, if there is one."""
         if self._scratch is not None:
@@ -133,7 +146,7 @@ class Gateway:
         try:
             tool = self._assigned(name)
             check_arguments(tool, arguments)
-            if self._rehearsal and tool.effect == "outside":
+            if self._rehearsal and _is_described(tool):
                 return _Outcome(in_rehearsal(name, self.shown(arguments)))
             perform = self._implementation(tool)
         except PersonaError as error:
@@ -169,7 +182,7 @@ class Gateway:
                 # A cancel that was asked for meanwhile takes effect here: from the next line on, things happen.
                 await asyncio.sleep(0)
                 if iscoroutinefunction(perform):
-                    output = _as_text(await perform(place, arguments))
+                    output = as_text(await perform(place, arguments))
                 else:
                     output = await asyncio.to_thread(_in_thread, tool, perform, place, arguments)
         except (Exception, SystemExit) as error:  # a tool is anybody's code; what it raises answers the model
@@ -178,16 +191,20 @@ class Gateway:
         return _Outcome(self._noted(tool, output), performed=True)
 
     async def _place(self, tool: ToolDefinition) -> Place:
+        place = Place(self.workspace, self._settings)
+        if self._access is not None:
+            needs = tool.requires_credential_type
+            place = place._replace(credential=partial(self._access.open, tool.name, needs=needs))
         if not self._rehearsal:
-            return Place(self.workspace, self._settings)
+            return place
         if self._scratch is None and tool.effect == "local":
             self._scratch = Scratch(self.workspace, file_limit_bytes=self._settings.file_limit_bytes)
             self._filled = asyncio.ensure_future(asyncio.to_thread(self._scratch.fill))
         if self._scratch is None or self._filled is None:
-            return Place(self.workspace, self._settings)
+            return place
         # Shielded: a cancelled call must not leave half a copy to the others.
         await asyncio.shield(self._filled)
-        return Place(self._scratch.folder, self._settings)
+        return place._replace(workspace=self._scratch.folder)
 
     def _noted(self, tool: ToolDefinition, text: str) -> str:
         """In a rehearsal, what the text does not say by itself: where it happened, and what was missing there."""
@@ -218,9 +235,14 @@ class Gateway:
         return f"{text[:limit_chars]}\n… cut: {limit_chars} of {len(text)} characters"
 
 
+def _is_described(tool: ToolDefinition) -> bool:
+    """Whether a rehearsal only tells what it would do: nothing keeps a function of the notebook in a scratch copy."""
+    return tool.effect == "outside" or (tool.effect == "local" and tool.script_path.startswith("notebook://"))
+
+
 def _in_thread(tool: ToolDefinition, perform: Implementation, place: Place, arguments: dict[str, Any]) -> str:
     try:
-        return _as_text(perform(place, arguments))
+        return as_text(perform(place, arguments))
     except PersonaError:
         raise
     except BaseException as error:
@@ -229,7 +251,7 @@ def _in_thread(tool: ToolDefinition, perform: Implementation, place: Place, argu
         raise ToolError(_sentence(tool, error)) from None
 
 
-def _as_text(result: Any) -> str:
+def as_text(result: Any) -> str:
     """What a tool returned as text: JSON unless it is text already."""
     if isinstance(result, str):
         return result

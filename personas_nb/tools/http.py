@@ -5,6 +5,7 @@
   resolves differently a moment later (DNS rebinding) changes nothing. For the same reason no proxy is used.
 - Each hop has a connection of its own: one that was verified for another name is never used again.
 - Time is limited over all hops together, bytes before and after decompression.
+- A credential goes only where it belongs (``http_credential``); that is asked at every hop too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from personas_nb.errors import InvalidInput, TooLarge, ToolDenied, ToolError, ToolTimeout
 from personas_nb.settings import Settings
+from personas_nb.tools.http_credential import HttpCredential, has_places
+from personas_nb.vault.access import Opened
 
 if TYPE_CHECKING:
     import httpx2
@@ -96,14 +99,16 @@ async def http_request(
     query: Mapping[str, Any] | None = None,
     json: Any = None,
     body: str | None = None,
+    credential: Opened | None = None,
     resolve: Resolve = resolve_host,
 ) -> str:
     """Send a request and return the answer as JSON text: ``status``, ``url``, ``headers`` (selected), ``body``.
 
     An error status is an answer. Up to five redirects are followed; to another origin only harmless headers go
-    along. A body that is no text is described. Raises ToolDenied for an address that is not public unless
-    ``settings.http_allowed_hosts`` has the host (or host:port), ToolTimeout after ``http_timeout_ms``, TooLarge
-    above ``http_limit_bytes``, ToolError when there is no answer.
+    along. A body that is no text is described. ``{{credential.FIELD}}`` in address, headers, query, json and body
+    stands for a field of ``credential``. Raises ToolDenied for an address that is not public unless
+    ``settings.http_allowed_hosts`` has the host (or host:port), and for one that is not the credential's;
+    ToolTimeout after ``http_timeout_ms``, TooLarge above ``http_limit_bytes``, ToolError when there is no answer.
     """
     import httpx2
 
@@ -111,8 +116,9 @@ async def http_request(
     target = url
     try:
         async with asyncio.timeout(seconds):
-            request = _first_request(url, method, headers, query, json, body)
+            request, check = _placed(credential, url, method, headers, query, json, body)
             for _ in range(REDIRECTS_LIMIT + 1):
+                check(request)
                 target = str(request.url)
                 answer = await _Hop(settings, resolve).send(request)
                 if isinstance(answer, str):
@@ -125,6 +131,30 @@ async def http_request(
     raise ToolError(
         f"{url} redirects more than {REDIRECTS_LIMIT} times.", hint=f"The last was to {request.url}."
     )
+
+
+def _placed(
+    credential: Opened | None,
+    url: str,
+    method: str,
+    headers: Mapping[str, str] | None,
+    query: Mapping[str, Any] | None,
+    json: Any,
+    body: str | None,
+) -> tuple[httpx2.Request, Callable[[httpx2.Request], None]]:
+    """The first request with the credential in it, and what is to be asked before each is sent."""
+    if credential is None:
+        if has_places(url, headers, query, json, body):
+            raise InvalidInput(
+                "The request asks for {{credential.…}} but names no credential.",
+                hint="Give its name as “credential”.",
+            )
+        return _first_request(url, method, headers, query, json, body), lambda _request: None
+    placing = HttpCredential(credential)
+    url, query, json, body = placing.url(url), *(placing.filled(part) for part in (query, json, body))
+    request = _first_request(url, method, placing.headers(headers), query, json, body)
+    placing.check(request)
+    return request, placing.check_redirect
 
 
 def _first_request(

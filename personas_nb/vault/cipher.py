@@ -11,6 +11,8 @@ import base64
 import binascii
 import json
 import secrets
+import string
+from functools import cache, lru_cache
 
 from personas_nb.errors import VaultError
 from personas_nb.vault.keys import Key
@@ -28,8 +30,6 @@ def seal(value: str, *, key: Key, credential_id: str, field: str) -> str:
     >>> open_sealed(sealed, key=key, credential_id="c1", field="password")
     'correct horse'
     """
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     try:
         data = value.encode()
     except UnicodeEncodeError:
@@ -37,7 +37,7 @@ def seal(value: str, *, key: Key, credential_id: str, field: str) -> str:
     if data is None:  # raised here because the caught error carries the value
         raise VaultError("The value is not valid Unicode text and was not stored.", hint="Enter it again.")
     nonce = secrets.token_bytes(NONCE_BYTES)
-    sealed = nonce + AESGCM(key.secret).encrypt(nonce, data, _place(key.id, credential_id, field))
+    sealed = nonce + key.aes.encrypt(nonce, data, _place(key.id, credential_id, field))
     return f"{VERSION}:{key.id}:{_encode(sealed)}"
 
 
@@ -46,16 +46,13 @@ def open_sealed(sealed: str, *, key: Key, credential_id: str, field: str) -> str
 
     Raises VaultError for another key, another place, and anything cut or altered.
     """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     sealed_by, data = _parts(sealed)
     if sealed_by != key.id:
         raise VaultError(f"The secret is sealed with key “{sealed_by}”, not with “{key.id}”.", hint=_REENTER)
     nonce, ciphertext = data[:NONCE_BYTES], data[NONCE_BYTES:]
     try:
-        return AESGCM(key.secret).decrypt(nonce, ciphertext, _place(key.id, credential_id, field)).decode()
-    except InvalidTag:
+        return key.aes.decrypt(nonce, ciphertext, _place(key.id, credential_id, field)).decode()
+    except _invalid_tag():
         raise VaultError(
             f"The field “{field}” of credential {credential_id} does not open: it was altered or moved.",
             hint=_REENTER,
@@ -72,6 +69,12 @@ def key_id_of(sealed: str) -> str:
 
 
 _REENTER = "Add the credential again."
+# The alphabet for addresses as the standard one, whose own two signs are none here.
+_STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")
+_ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+# By the length of a text modulo 4: what completes it, and what it may end with when no bit is left over.
+_PADDING = (b"", b"!", b"==", b"=")
+_LAST = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
 
 
 def _parts(sealed: str) -> tuple[str, bytes]:
@@ -83,11 +86,13 @@ def _parts(sealed: str) -> tuple[str, bytes]:
             hint="Update personas_nb.",
         )
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        encoded = text.encode("ascii").translate(_STANDARD)
+        data = binascii.a2b_base64(encoded + _PADDING[len(text) % 4], strict_mode=True)
+    except ValueError:
         data = b""
-    # Encoded again, since a decoder overlooks surplus bits and the other alphabet.
-    if version != VERSION or not key_id or len(data) < NONCE_BYTES + TAG_BYTES or _encode(data) != text:
+    # A decoder overlooks surplus bits at the end.
+    is_exact = text[-1:] in _LAST[len(text) % 4]
+    if version != VERSION or not key_id or len(data) < NONCE_BYTES + TAG_BYTES or not is_exact:
         raise VaultError("The stored secret is damaged and does not open.", hint=_REENTER)
     return key_id, data
 
@@ -96,6 +101,14 @@ def _encode(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
+@cache
+def _invalid_tag() -> type[Exception]:
+    from cryptography.exceptions import InvalidTag
+
+    return InvalidTag
+
+
+@lru_cache(maxsize=1024)
 def _place(key_id: str, credential_id: str, field: str) -> bytes:
     # JSON, not joined text: ("a", "b:c") and ("a:b", "c") must differ.
     return json.dumps([VERSION, key_id, credential_id, field]).encode()

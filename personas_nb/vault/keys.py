@@ -1,12 +1,13 @@
-"""Where the encryption key comes from: the OS keyring, else a file that only its owner can read.
+"""Where encryption keys are kept: the OS keyring, else a file that only its owner can read.
 
-- Looked for in this order: the keyring's active key, the file's active key, a new key in the keyring, a new key
-  in the file. If none can be had, nothing is sealed or opened.
+- Each home has keys of its own; which of them is in use, its database says (``sealing``). Here a key is only
+  made, found and forgotten by its id, so that what happens to one home's keys cannot shut another's secrets.
+- A new key goes into the keyring, else into the file, and is read back. If it can be kept nowhere, there is none.
 - The keyring is asked in a daemon thread with a time limit: a locked one waits for a person who may not be there.
-- In the keyring each key is an entry of its own and only the entry ``active`` is ever written twice, so that a
-  late answer of an abandoned thread cannot overwrite a key.
-- The file is ``{"active": id, "keys": {id: base64}}``, complete from the moment it has its name. It lies apart
-  from the personas home, so that a copied or committed home does not bring its key along.
+- In the keyring each key is an entry of its own that is written once, so that a late answer of an abandoned
+  thread cannot overwrite a key.
+- The file is ``{"keys": {id: base64}}``. It is replaced as a whole, under a lock beside it. It lies apart from
+  the personas home, so that a copied or committed home does not bring its keys along.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from personas_nb.errors import KeyUnavailable, SettingsError
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 KEY_BYTES = 32
-ACTIVE = "active"
 # After a keyring failed to answer, how long it is left alone: each try may cost the time limit and a thread.
 KEYRING_PAUSE_SECONDS = 30.0
 
@@ -40,9 +44,16 @@ class Key:
     id: str
     secret: bytes = field(repr=False)
 
+    @cached_property
+    def aes(self) -> AESGCM:
+        """The cipher with this key."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        return AESGCM(self.secret)
+
 
 class KeyRing:
-    """The keys of this user. ``active`` is for sealing, ``get`` for opening what any key has sealed.
+    """The keys of this user, each by its id: ``create``, ``get``, ``forget``.
 
     ``key_file`` is ``PERSONAS_KEY_FILE`` when not given, else a file in the user's configuration folder.
     ``use_keyring=False``, or ``PERSONAS_KEYRING=off``, leaves the OS keyring alone. ``timeout_seconds`` is how
@@ -56,108 +67,109 @@ class KeyRing:
         use_keyring: bool = True,
         timeout_seconds: float = 3.0,
     ) -> None:
-        self._file = _KeyFile(key_file or _default_key_file(os.environ))
+        self._file = _KeyFile(key_file or _default_key_file(os.environ), 10 * timeout_seconds)
         wanted = use_keyring and _keyring_is_on(os.environ)
         self._keyring = _OsKeyring(service, timeout_seconds) if wanted else None
-        self._lock_seconds = 10 * timeout_seconds
         self._lock = threading.RLock()
         self._known: dict[str, Key] = {}
-        self._active_id: str | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._file.path)!r}, use_keyring={self._keyring is not None})"
 
-    def active(self) -> Key:
-        """The key to seal with; the first call of a user makes it. Raises KeyUnavailable."""
-        with self._lock:
-            if self._active_id is None:
-                key = self._find_active()
-                self._known[key.id] = key
-                self._active_id = key.id
-            return self._known[self._active_id]
-
     def where(self) -> str:
-        """Where the key is looked for, in words; nothing is read and no key is made."""
+        """Where keys are looked for, in words; nothing is read and no key is made."""
         places = [*(["the system keyring"] if self._keyring else []), f"the file {self._file.path}"]
         return "a key in " + ", else in ".join(places)
 
-    def get(self, key_id: str) -> Key:
-        """The key of that id, for opening. Raises KeyUnavailable when it is nowhere to be had."""
+    def create(self, key_id: str | None = None) -> Key:
+        """A new key, stored and read back; its id is ``key_id`` or a new one. Raises KeyUnavailable."""
+        key = Key(key_id or new_key_id(), secrets.token_bytes(KEY_BYTES))
         with self._lock:
-            if key_id not in self._known:
-                self._known[key_id] = self._find(key_id)
-            return self._known[key_id]
-
-    def _find_active(self) -> Key:
-        why_no_keyring = "is switched off"
-        if self._keyring is not None:
+            why_no_keyring = "is switched off"
+            if self._keyring is not None:
+                try:
+                    self._keyring.keep(key)
+                    return self._known.setdefault(key.id, key)
+                except _Unusable as problem:
+                    why_no_keyring = str(problem)
             try:
-                return self._keyring.active() or self._file_active() or self._create_in_keyring(self._keyring)
-            except _Damaged as problem:
-                remedy = (
-                    f"Remove the entries of {self._keyring.service} from it and add the credentials again."
-                )
-                raise KeyUnavailable(f"The OS keyring {problem}.", hint=remedy) from None
+                self._file.keep(key)
+                return self._known.setdefault(key.id, key)
             except _Unusable as problem:
-                why_no_keyring = str(problem)
-        try:
-            return self._file.active() or self._file.create()
-        except _Unusable as problem:
-            raise KeyUnavailable(
-                f"There is no encryption key: the OS keyring {why_no_keyring}, and the key file "
-                f"{self._file.path} {problem}.",
-                hint=problem.remedy,
-            ) from None
+                raise KeyUnavailable(
+                    f"There is no encryption key: the OS keyring {why_no_keyring}, and the key file "
+                    f"{self._file.path} {problem}.",
+                    hint=problem.remedy,
+                ) from None
 
-    def _file_active(self) -> Key | None:
-        try:
-            return self._file.active()
-        except _Unusable as problem:
-            raise KeyUnavailable(f"The key file {self._file.path} {problem}.", hint=problem.remedy) from None
+    def get(self, key_id: str) -> Key:
+        """The key of that id. Raises KeyUnavailable when it is nowhere to be had."""
+        key, why, remedy = self._found(key_id)
+        if key is None:
+            raise KeyUnavailable(f"The key “{key_id}” is not to be had: {why}.", hint=remedy or _BRING_BACK)
+        return key
 
-    def _create_in_keyring(self, keyring: _OsKeyring) -> Key:
-        """A new key there, or the one that another process has just put there."""
-        import filelock
+    def find(self, key_id: str) -> Key | None:
+        """The key of that id; None where no place holds it, or the keyring cannot be asked.
 
-        lock_path = self._file.path.with_name(self._file.path.name + ".lock")
-        try:
-            lock_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with filelock.FileLock(lock_path, timeout=self._lock_seconds):
-                return keyring.active() or self._file_active() or keyring.create()
-        except (OSError, filelock.Timeout):
-            raise _Unusable(f"holds no key, and {lock_path} cannot be locked to make one") from None
+        Raises KeyUnavailable where a place is damaged or open to others: nothing else may quietly take the
+        place of what is in there.
+        """
+        key, why, remedy = self._found(key_id)
+        if key is None and remedy:
+            raise KeyUnavailable(f"The key “{key_id}” is not to be had: {why}.", hint=remedy)
+        return key
 
-    def _find(self, key_id: str) -> Key:
-        reasons = []
-        for place, keys in (
-            ("the OS keyring", self._keyring),
-            (f"the key file {self._file.path}", self._file),
-        ):
-            if keys is None:
-                reasons.append(f"{place} is switched off")
-                continue
-            try:
-                if key := keys.get(key_id):
-                    return key
-                reasons.append(f"{place} does not hold it")
-            except _Unusable as problem:
-                reasons.append(f"{place} {problem}")
-        raise KeyUnavailable(
-            f"The key “{key_id}” is not to be had: {' and '.join(reasons)}.",
-            hint="Unlock the keyring or bring the key file back, or add the credentials again.",
-        )
+    def forget(self, key_id: str) -> bool:
+        """Delete the key of that id for good; False where a place cannot be asked. A switched-off keyring is none."""
+        with self._lock:
+            self._known.pop(key_id, None)
+            is_sure = True
+            for place in (self._keyring, self._file):
+                try:
+                    if place is not None and place.forget(key_id):
+                        return True
+                except _Unusable:
+                    is_sure = False
+            return is_sure
+
+    def _found(self, key_id: str) -> tuple[Key | None, str, str]:
+        """The key, or None with the reasons, and the remedy where something is broken that may hold it."""
+        with self._lock:
+            if key_id in self._known:
+                return self._known[key_id], "", ""
+            reasons, remedy = [], ""
+            for place, keys in (
+                ("the OS keyring", self._keyring),
+                (f"the key file {self._file.path}", self._file),
+            ):
+                if keys is None:
+                    reasons.append(f"{place} is switched off")
+                    continue
+                try:
+                    if key := keys.get(key_id):
+                        return self._known.setdefault(key_id, key), "", ""
+                    reasons.append(f"{place} does not hold it")
+                except _Unusable as problem:
+                    reasons.append(f"{place} {problem}")
+                    if problem.is_broken:
+                        remedy = remedy or problem.remedy
+            return None, " and ".join(reasons), remedy
+
+
+_BRING_BACK = "Unlock the keyring or bring the key file back, or add the credentials again."
 
 
 class _Unusable(Exception):
-    """A place for keys cannot be used; the text continues a sentence about it."""
+    """A place for keys cannot be used; the text continues a sentence about it.
 
-    def __init__(self, reason: str, remedy: str = "") -> None:
+    ``is_broken``: it is there, and what is in it cannot be read.
+    """
+
+    def __init__(self, reason: str, remedy: str = "", *, is_broken: bool = False) -> None:
         super().__init__(reason)
         self.remedy = remedy or "Unlock the keyring, or name a file that can be written in PERSONAS_KEY_FILE."
-
-
-class _Damaged(_Unusable):
-    """It answers, and what it holds is no key: nothing else may quietly take its place."""
+        self.is_broken = is_broken
 
 
 class _OsKeyring:
@@ -167,24 +179,28 @@ class _OsKeyring:
         self._paused_until = 0.0
         self._pause_reason = ""
 
-    def active(self) -> Key | None:
-        key_id = self._read(ACTIVE)
-        if key_id is None:
-            return None
-        key = self.get(key_id)
-        if key is None:
-            raise _Damaged(f"names “{key_id}” as active and does not hold it")
-        return key
-
     def get(self, key_id: str) -> Key | None:
         text = self._read(f"key {key_id}")
-        return None if text is None else _decoded(key_id, text)
-
-    def create(self) -> Key:
-        key = _new_key()
-        self._write(f"key {key.id}", _encoded(key))
-        self._write(ACTIVE, key.id)
+        if text is None:
+            return None
+        key = _decoded(key_id, text)
+        if key is None:
+            remedy = f"Remove “key {key_id}” of {self.service} from it, and add the credentials again."
+            raise _Unusable(f"holds a damaged key “{key_id}”", remedy, is_broken=True)
         return key
+
+    def keep(self, key: Key) -> None:
+        self._write(f"key {key.id}", _encoded(key))
+
+    def forget(self, key_id: str) -> bool:
+        """Whether it was there and is gone."""
+        user = f"key {key_id}"
+        if self._read(user) is None:
+            return False
+        self._ask(lambda backend: backend.delete_password(self.service, user))
+        if self._read(user) is not None:
+            raise _Unusable("does not let go of what it has")
+        return True
 
     def _write(self, user: str, text: str) -> None:
         self._ask(lambda backend: backend.set_password(self.service, user, text))
@@ -225,52 +241,69 @@ class _OsKeyring:
 
 
 class _KeyFile:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock_seconds: float) -> None:
         self.path = path
-
-    def active(self) -> Key | None:
-        active_id, keys = self._read()
-        return keys[active_id] if keys else None
+        self._lock_seconds = lock_seconds
 
     def get(self, key_id: str) -> Key | None:
-        return self._read()[1].get(key_id)
+        return self._read().get(key_id)
 
-    def create(self) -> Key:
-        """Makes the file with a new key; when another process was first, its key."""
-        key = _new_key()
-        text = json.dumps({ACTIVE: key.id, "keys": {key.id: _encoded(key)}}) + "\n"
-        draft = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
+    def keep(self, key: Key) -> None:
+        """Adds the key; the file is made where there is none."""
+        with self._changing("made"):
+            self._replace({**self._read(), key.id: key})
+            if self._read().get(key.id) != key:
+                raise _Unusable("does not keep what it is given")
+
+    def forget(self, key_id: str) -> bool:
+        """Whether it was there and is gone."""
+        if key_id not in self._read():
+            return False
+        with self._changing("changed"):
+            self._replace({other: key for other, key in self._read().items() if other != key_id})
+        return True
+
+    @contextlib.contextmanager
+    def _changing(self, word: str) -> Iterator[None]:
+        """The file for this process alone; readers need no lock, since it is replaced as a whole."""
+        import filelock
+
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                _write_privately(draft, text)
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, self.path)  # complete or not at all, and never over another's
-            finally:
-                draft.unlink(missing_ok=True)
+            with filelock.FileLock(self.path.with_name(f"{self.path.name}.lock"), timeout=self._lock_seconds):
+                yield
+        except filelock.Timeout:
+            raise _Unusable("is held by another process") from None
         except OSError as problem:
-            raise _Unusable(f"cannot be made ({problem.strerror or type(problem).__name__})") from None
-        made = self.active()
-        if made is None:
-            raise _Unusable("was removed while it was made")
-        return made
+            raise _Unusable(f"cannot be {word} ({problem.strerror or type(problem).__name__})") from None
 
-    def _read(self) -> tuple[str, dict[str, Key]]:
+    def _replace(self, keys: Mapping[str, Key]) -> None:
+        draft = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
+        try:
+            _write_privately(
+                draft, json.dumps({"keys": {id_: _encoded(key) for id_, key in keys.items()}}) + "\n"
+            )
+            draft.replace(self.path)
+            _sync(self.path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Key]:
         text = self._text()
         if text is None:
-            return "", {}
-        try:
-            document = json.loads(text)
-            active_id = document[ACTIVE]
-            keys = {key_id: _decoded(key_id, encoded) for key_id, encoded in document["keys"].items()}
-            keys[active_id]
-        except (ValueError, KeyError, TypeError, AttributeError, _Unusable):
-            keys = {}
-        if not keys:  # raised here because the caught error carries the file's text
-            raise _Unusable(
-                "is damaged", "Bring it back from a backup; or remove it and add the credentials again."
-            )
-        return active_id, keys
+            return {}
+        keys: dict[str, Key | None] = {}
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            keys = {id_: _decoded(id_, encoded) for id_, encoded in json.loads(text)["keys"].items()}
+            found = {id_: key for id_, key in keys.items() if key is not None}
+            if len(found) == len(keys):
+                return found
+        # Raised here because a caught error carries the file's text.
+        raise _Unusable(
+            "is damaged",
+            "Bring it back from a backup; or remove it and add the credentials again.",
+            is_broken=True,
+        )
 
     def _text(self) -> bytes | None:
         # O_NONBLOCK: a named pipe would wait for a writer.
@@ -280,14 +313,17 @@ class _KeyFile:
         except FileNotFoundError:
             return None
         except OSError as problem:
-            raise _Unusable(f"cannot be read ({problem.strerror or type(problem).__name__})") from None
+            reason = f"cannot be read ({problem.strerror or type(problem).__name__})"
+            raise _Unusable(reason, is_broken=True) from None
         with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(mode):
-                raise _Unusable("is no regular file")
+                raise _Unusable("is no regular file", is_broken=True)
             if os.name == "posix" and mode & 0o077:
                 raise _Unusable(
-                    f"may be used by others (mode {stat.S_IMODE(mode):o})", f"Run: chmod 600 {self.path}"
+                    f"may be used by others (mode {stat.S_IMODE(mode):o})",
+                    f"Run: chmod 600 {self.path}",
+                    is_broken=True,
                 )
             return file.read()
 
@@ -310,22 +346,32 @@ def _keyring_is_on(environ: Mapping[str, str]) -> bool:
     return value != "off"
 
 
-def _new_key() -> Key:
-    return Key(secrets.token_hex(8), secrets.token_bytes(KEY_BYTES))
+def new_key_id() -> str:
+    """A random id for a key."""
+    return secrets.token_hex(8)
 
 
 def _encoded(key: Key) -> str:
     return base64.b64encode(key.secret).decode("ascii")
 
 
-def _decoded(key_id: str, text: str) -> Key:
+def _decoded(key_id: str, text: str) -> Key | None:
+    """The key; None when the text is none."""
     try:
         secret = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         secret = b""
-    if len(secret) != KEY_BYTES:
-        raise _Damaged(f"holds a damaged key “{key_id}”")
-    return Key(key_id, secret)
+    return Key(key_id, secret) if len(secret) == KEY_BYTES else None
+
+
+def _sync(folder: Path) -> None:
+    """Let a rename outlive a power failure, where the system can; secrets are sealed with what it brought."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write_privately(path: Path, text: str) -> None:

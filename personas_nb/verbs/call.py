@@ -41,6 +41,9 @@ class Surface(Protocol):
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the person's."""
 
+    def ask(self, label: str, *, secret: bool) -> str | None:
+        """What a person answers, a secret unseen; None where nobody can be asked."""
+
     def result(self, execution: Execution, *, quiet: bool) -> Any:
         """The execution as the result of a verb that has shown it already, or shall not show it (``quiet``)."""
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from personas_nb.verbs import table
 from personas_nb.verbs.table import Argument, Verb
 
 if TYPE_CHECKING:
+    from personas_nb.entities.tool import ToolDefinition
     from personas_nb.studio import Studio
 
 Opener = Callable[[], "Studio | None"]
@@ -124,9 +126,20 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
             return [f"{fragment[0]}{persona.name}{fragment[0]}" for persona in personas]
         return [persona.slug for persona in personas]
     if kind == "tools":
-        return [tool.name for tool in studio.tools.list()]
+        return [tool.name for tool in _tools(studio, words)]
+    if kind == "servers":
+        return [server.name for server in studio.tools.servers(words[0])] if words else []
+    if kind == "functions":
+        return _functions()
+    if kind == "credentials":
+        return [_quoted(credential.name) for credential in studio.credentials.list()]
+    if kind == "connectors":
+        return [connector.name for connector in studio.connectors.list()]
+    if kind in ("credential_fields", "plain_fields"):
+        fields = studio.connectors.get(words[1]).fields
+        return [f"{field.key}=" for field in fields if not field.secret or kind == "credential_fields"]
     if kind == "groups":
-        return [f'"{group.name}"' if " " in group.name else group.name for group in studio.groups.list()]
+        return [_quoted(group.name) for group in studio.groups.list()]
     if kind == "versions":
         found = studio.versions.list(words[0]) if words else []
         return [
@@ -145,6 +158,40 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
     elif kind == "memories":
         return [memory.id[:8] for memory in studio.memories.list()[:IDS_MAX]]
     return [*(identity[:8] for identity in ids), *(["latest"] if ids else [])]
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if " " in name else name
+
+
+def _tools(studio: Studio, words: Sequence[str]) -> list[ToolDefinition]:
+    """The catalog, and what the servers of the persona that was typed offer."""
+    from personas_nb.errors import NotFound
+    from personas_nb.tools.run_tools import mcp_definition
+
+    with suppress(NotFound):
+        servers = studio.tools.servers(words[0]) if words else []
+        return [
+            *studio.tools.list(),
+            *(mcp_definition(server, tool) for server in servers for tool in server.offered),
+        ]
+    return studio.tools.list()
+
+
+def _functions() -> list[str]:
+    """The functions that the notebook defines."""
+    from types import FunctionType
+
+    from IPython.core.getipython import get_ipython
+
+    shell: Any = get_ipython()
+    if shell is None:
+        return []
+    return [
+        name
+        for name, value in shell.user_ns.items()
+        if isinstance(value, FunctionType) and not name.startswith("_") and name not in shell.user_ns_hidden
+    ]
 
 
 def _fields() -> list[str]:

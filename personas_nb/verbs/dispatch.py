@@ -30,6 +30,11 @@ def perform(
         return verb_help(verb, is_kernel=surface.is_kernel) if verb.words else all_help()
     if cell is not None and not verb.cell:
         shown = f"%persona {verb.words}".strip()
+        if verb.keeps_secrets:
+            raise WrongUsage(
+                f"`{shown}` takes no cell: a secret in it would be saved with the notebook.",
+                hint=f"Delete the cell, change a secret that was saved, and type `{shown}`: you are asked for it.",
+            )
         raise WrongUsage(f"`{shown}` takes no cell.", hint=f"Type it with one %: `{shown}`.")
     filling = filling or Filling({})
     call = Call(

@@ -61,6 +61,10 @@ class Filling:
             return [self.document(inner) for inner in value]
         return value
 
+    def value(self, name: str) -> Any:
+        """What the notebook has under a name; raises ``KeyError``."""
+        return self._namespace[name]
+
     def _has(self, name: str) -> bool:
         if name not in self._namespace or name.startswith("_"):
             return False

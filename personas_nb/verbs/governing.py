@@ -231,10 +231,17 @@ def tools(call: Call) -> View:
     from personas_nb.views.personas import tool_list
 
     by: dict[str, list[str]] = {}
+    found = {tool.name: tool for tool in call.studio.tools.list()}
     for persona in call.studio.personas.list():
         for tool in call.studio.tools.assigned(persona):
             by.setdefault(tool.name, []).append(persona.slug)
-    return tool_list(call.studio.tools.list(), by)
+            found.setdefault(tool.name, tool)  # of a server of its own
+    usage = call.studio.metrics.tools(days=None)
+    used = {
+        str(tool): (int(calls), int(errors))
+        for tool, calls, errors in zip(usage["tool"], usage["calls"], usage["errors"], strict=True)
+    }
+    return tool_list(list(found.values()), by, used)
 
 
 def assign(call: Call) -> View:

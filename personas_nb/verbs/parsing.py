@@ -340,6 +340,8 @@ class _Reader:
         return argument
 
     def _no_option(self, name: str) -> WrongUsage:
+        if self.verb.keeps_secrets and not did_you_mean(name, [a.name for a in self.verb.options]):
+            return self._not_in_the_line()
         known = [argument.name for argument in self.verb.options]
         hint = did_you_mean(name, known, otherwise=f"It takes {', '.join(known)}.")
         if self.verb.free_text:
@@ -350,7 +352,15 @@ class _Reader:
         what = f"one of {', '.join(argument.choices)}" if argument.choices else argument.unit or "a value"
         return WrongUsage(f"{argument.name} needs {what}.", hint=self._how())
 
+    def _not_in_the_line(self) -> WrongUsage:
+        return WrongUsage(
+            f"`{self.verb.words}` takes no value in the line: it would be saved with the notebook.",
+            hint=f"Take it out, and change a secret that was saved. {self._how()}",
+        )
+
     def _too_much(self, word: str) -> WrongUsage:
+        if self.verb.keeps_secrets:
+            return self._not_in_the_line()
         if not self.verb.words:
             return _no_verb(word)
         subs = table.subs(self.verb.noun)

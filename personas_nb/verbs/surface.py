@@ -43,6 +43,10 @@ class Notebook:
         """Set a variable of the notebook."""
         self._shell.user_ns[name] = value
 
+    def ask(self, label: str, *, secret: bool) -> str | None:
+        """What a person answers; a kernel knows by itself whether one is there."""
+        return _asked(label, secret=secret, is_kernel=hasattr(self._shell, "kernel"))
+
     def result(self, execution: Execution, *, quiet: bool) -> Execution:  # noqa: ARG002 - shown or not, it is not shown again
         """The execution as the cell's value, which this cell does not show once more."""
         _AlreadyShown(self._shell, execution).attach()
@@ -60,6 +64,10 @@ class Shell:
 
     def keep(self, name: str, value: Any) -> None:
         """There is nothing to keep it in."""
+
+    def ask(self, label: str, *, secret: bool) -> str | None:
+        """What a person answers at the terminal; None where the input is none."""
+        return _asked(label, secret=secret, is_kernel=False)
 
     def result(self, execution: Execution, *, quiet: bool) -> str | None:
         """Nothing more; with ``quiet`` the text that the run ended with."""
@@ -102,6 +110,21 @@ def in_shell_words(text: str) -> str:
     for in_notebook, in_shell in _SHELL_PHRASES:
         text = text.replace(in_notebook, in_shell)
     return re.sub(r"%%?persona\b", "personas", text)
+
+
+def _asked(label: str, *, secret: bool, is_kernel: bool) -> str | None:
+    """An answer typed by a person: a kernel brings its own ``input`` and ``getpass``."""
+    import getpass
+    import warnings
+
+    if not is_kernel and not (sys.stdin and sys.stdin.isatty()):
+        return None  # getpass would look for a terminal behind it, and wait
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)  # it would show what is typed
+        try:
+            return getpass.getpass(f"{label}: ") if secret else input(f"{label}: ")
+        except (NotImplementedError, EOFError, getpass.GetPassWarning):
+            return None
 
 
 class _ManyOutputs(View):

@@ -65,7 +65,8 @@ class Verb:
     """One thing to type; ``handler`` is ``module:function`` in this folder.
 
     ``free_text`` names the argument that is the raw rest of the line. ``cell`` says what the cell below means;
-    empty: the verb takes none. ``is_default``: the noun alone means this verb.
+    empty: the verb takes none. ``is_default``: the noun alone means this verb. ``keeps_secrets``: what is typed
+    too much may be a secret and is not repeated.
     """
 
     words: str
@@ -75,6 +76,7 @@ class Verb:
     group: str = ""
     free_text: str = ""
     cell: str = ""
+    keeps_secrets: bool = False
     is_default: bool = False
     examples: tuple[str, ...] = ()
     details: str = ""
@@ -379,6 +381,104 @@ VERBS: tuple[Verb, ...] = (
         )
         for word, summary in (("assign", "Let a persona use tools."), ("unassign", "Take tools from a persona."))
     ),
+    Verb(
+        "tools add",
+        "Make a function of the notebook a tool.",
+        "tooling:add",
+        (
+            Argument("function", "Name of a function that is defined in the notebook.", completer="functions",
+                     required=True, unit="FUNCTION", terminal=False),
+            Argument("--effect", "What a call changes; a rehearsal performs only none.",
+                     choices=("none", "local", "outside"), default="outside", unit="EFFECT"),
+            Argument("--main-thread", "Run it in the cell that waits for the run (matplotlib and the like).", "flag"),
+            Argument("--timeout", "How long a call may take.", "duration", unit="90s|5m"),
+        ),
+        GOVERN,
+        examples=("%persona tools add load_sales", "%persona tools add plot_sales --main-thread"),
+        details="Its hints and docstring tell a model how to call it. It exists only in this kernel.",
+    ),
+    Verb("tools remove", "Take a function of a notebook out of the catalog.", "tooling:remove",
+         (Argument("tool", "Its name.", completer="tools", required=True, unit="TOOL"),), GOVERN),
+    Verb("servers list", "The MCP servers of a persona, or of all, and whether they work.", "tooling:servers",
+         (_name(required=False),), GOVERN, is_default=True),
+    Verb(
+        "servers add",
+        "Give a persona the tools of an MCP server.",
+        "tooling:add_server",
+        (
+            _name(greedy=False),
+            Argument("server", "What it is called; its tools are SERVER.TOOL.", required=True, unit="SERVER"),
+            Argument("--url", "Where it answers, instead of a command.", unit="URL"),
+            Argument("--env", "NAME=VALUE of its environment; a secret as NAME=credential:NAME.FIELD.",
+                     many=True, unit="NAME=VALUE"),
+            Argument("--header", "NAME=VALUE to send to a URL; a secret as NAME=credential:NAME.FIELD.",
+                     many=True, unit="NAME=VALUE"),
+            Argument("--from-env", "NAME=VAR: the value of NAME is in this kernel's variable VAR, and is sealed.",
+                     many=True, unit="NAME=VAR"),
+            Argument("--only", "Offer only these of its tools.", many=True, unit="TOOL"),
+            Argument("--timeout", "How long a call may take.", "duration", unit="90s|5m"),
+            RAW,
+            Argument("command", "The program and its arguments.", unit="COMMAND …"),
+        ),
+        GOVERN,
+        free_text="command",
+        examples=(
+            "%persona servers add mail-boy time uvx mcp-server-time",
+            "%persona servers add mail-boy github --from-env GITHUB_TOKEN=MY_TOKEN -- npx -y server-github",
+            "%persona servers add mail-boy wiki --url https://mcp.example.com/mcp --header "
+            "Authorization=credential:wiki.header",
+        ),
+        details="It is started once, to list its tools; then at the first call of a run, and it ends with the run.",
+    ),
+    *(
+        Verb(
+            f"servers {word}",
+            summary,
+            f"tooling:{word}_server",
+            (_name(greedy=False), Argument("server", "Its name.", completer="servers", required=True, unit="SERVER")),
+            GOVERN,
+        )
+        for word, summary in (
+            ("check", "Start a server, list its tools anew, end it."),
+            ("remove", "Take a server from a persona, with its secrets."),
+        )
+    ),
+    Verb("credentials list", "What is kept sealed, for which service, and whether it worked.", "credentials:listed", (),
+         GOVERN, is_default=True),
+    Verb(
+        "credentials add",
+        "Keep what a service needs, its secrets sealed; you are asked for what is missing.",
+        "credentials:add",
+        (
+            Argument("name", "What you will call it; one word or quoted.", completer="credentials", required=True,
+                     unit="NAME"),
+            Argument("connector", "The kind of service.", completer="connectors", required=True, unit="CONNECTOR"),
+            Argument("--from-env", "Take fields from environment variables of this process.",
+                     completer="credential_fields", unit="FIELD=VAR", many=True),
+            Argument("--set", "Fields that are no secret.", completer="plain_fields", unit="FIELD=VALUE", many=True),
+            Argument("--replace", "Ask for the secrets anew.", "flag"),
+        ),
+        GOVERN,
+        keeps_secrets=True,
+        examples=(
+            "%persona credentials add mail gmail --set user=me@example.com",
+            "%persona credentials add mail gmail --set user=me@example.com --from-env app_password=MAIL_PASSWORD",
+        ),
+        details="A secret is never typed into the line or a cell, where it would be saved with the notebook. A "
+        "credential that is complete already is not asked for again.",
+    ),
+    *(
+        Verb(f"credentials {word}", summary, f"credentials:{word}",
+             (Argument("name", "Its name.", completer="credentials", required=True, greedy=True, unit="NAME"),), GOVERN)
+        for word, summary in (("check", "Log in with it, really."), ("remove", "Forget it with everything in it."))
+    ),
+    Verb("credentials rotate-key", "Seal every secret with a new key, and forget the old one.",
+         "credentials:rotate_key", (), GOVERN,
+         details="Copies of the home that were made before do not open afterwards."),
+    Verb("connectors list", "The kinds of services that credentials are for.", "credentials:connectors", (), GOVERN,
+         is_default=True),
+    Verb("connectors show", "What a connector needs, and how to get it.", "credentials:connector",
+         (Argument("name", "Its name.", completer="connectors", required=True, unit="NAME"),), GOVERN),
     Verb(
         "costs",
         "What runs cost, by persona and day.",

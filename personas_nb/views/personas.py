@@ -219,25 +219,42 @@ def memory_list(
 
 
 def tool_list(
-    tools: Sequence[ToolDefinition], assigned_by: Mapping[str, Collection[str]] | None = None
+    tools: Sequence[ToolDefinition],
+    assigned_by: Mapping[str, Collection[str]] | None = None,
+    used: Mapping[str, tuple[int, int]] | None = None,
 ) -> View:
-    """The catalog: what a call changes and which personas have it (``assigned_by``: tool name → names)."""
+    """The catalog: what a call changes, which personas have it (``assigned_by``: tool name → names), its use.
+
+    ``used`` has how often a tool was called and how often that failed.
+    """
+    counts = used or {}
     rows: list[list[Cell]] = [
         [
             Code(tool.name),
             tool.category,
             EFFECTS[tool.effect],
-            tool.requires_credential_type or "",
+            _needs(tool),
             one_line(tool.description, 100),
             one_line(", ".join(sorted((assigned_by or {}).get(tool.name, ()))), 60),
+            Number(f"{counts[tool.name][0]:,}" if tool.name in counts else ""),
+            Number(f"{counts[tool.name][1]:,}" if counts.get(tool.name, (0, 0))[1] else ""),
         ]
         for tool in tools
     ]
     steps: list[Step] = [
         ("%persona tools assign NAME TOOL", "let a persona use one"),
     ]
-    headers = ["tool", "category", "effect", "needs", "what it does", "assigned to"]
+    headers = ["tool", "category", "effect", "needs", "what it does", "assigned to", "used", "failed"]
     return listing("Tools", headers, rows, steps=steps, value=list(tools))
+
+
+def _needs(tool: ToolDefinition) -> str:
+    """What must be there for a call: a credential, the kernel of a function, a server."""
+    if tool.requires_credential_type:
+        return tool.requires_credential_type
+    if tool.script_path.startswith("notebook://"):
+        return one_line(tool.defined_in or "its notebook", 60)
+    return f"server {tool.name.partition('.')[0]}" if tool.script_path.startswith("mcp://") else ""
 
 
 def _titled(persona: Persona) -> str:

@@ -14,12 +14,14 @@ _CARDS = (
     ("personas_nb.entities.execution", "Execution", "executions", "execution_card"),
     ("personas_nb.entities.review", "Review", "inbox", "review_card"),
     ("personas_nb.entities.healing", "HealingIssue", "healing", "issue_card"),
+    ("personas_nb.entities.credential", "Credential", "credentials", "credential_card"),
+    ("personas_nb.entities.connector", "Connector", "credentials", "connector_card"),
     ("personas_nb.entities.design", "DesignResult", "design", "design_card"),
     ("personas_nb.entities.design", "Feasibility", "design", "feasibility_card"),
     ("personas_nb.personas.prompt_diff", "PromptDiff", "personas", "prompt_diff"),
     ("personas_nb.engine.executions", "RunHandle", "notices", "run_handle"),
 )
-_ZONED = ("persona_card", "execution_card", "review_card", "issue_card", "design_card")
+_ZONED = ("persona_card", "execution_card", "review_card", "issue_card", "design_card", "credential_card")
 
 
 def register(ipython: Any, zone: Callable[[], str] = lambda: "UTC") -> None:

@@ -23,6 +23,8 @@ CALLS_SHOWN = 30
 CALL_CHARS = 2_000
 INPUT_CHARS = 20_000
 TEXT_CHARS = 300
+TIERS = {1: "the tool", 2: "the connector's name", 3: "the required type"}
+"""By what a credential was found for a tool."""
 Moment = RunEvent | tuple[datetime, RunEvent]
 
 
@@ -176,6 +178,12 @@ def _origins(
         ("log", Code(run.log_file_path) if run.log_file_path else None),
     ]
     page.facts(facts, heading="What ran it")
+    page.table(
+        ("credential", "of", "for", "found by"),
+        [[one_line(use.credential, 60), use.connector, Code(use.tool), TIERS[use.tier]]
+         for use in run.credentials or ()],
+        heading="Credentials", detail="those that its tools could use",
+    )  # fmt: skip
     page.table(
         ("run", "", f"begins ({tz})", ""), [_retry(retry, tz) for retry in retries], heading="Repeated by"
     )

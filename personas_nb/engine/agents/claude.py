@@ -91,6 +91,7 @@ class ClaudeAgent:
                 Launch, folder, cli=cli, version=version, env=env, cwd=job.gateway.workspace
             )
             async for event in talk.events(_options(job, talk, launch.path)):
+                launch.forget_environment()
                 yield event
             for event in talk.ending():
                 yield event
@@ -259,7 +260,7 @@ class _Talk:
         given: dict[str, Any] = {} if is_broken else arguments
         self._calls[call_id] = _Call(name, given)
         if not (tool.startswith(PREFIX) and name in PROTOCOL_KINDS):
-            self._say(ToolCallStarted(tool=name, call_id=call_id, input=given))
+            self._say(ToolCallStarted(tool=self.job.gateway.shown_name(name), call_id=call_id, input=given))
 
     def _finished(self, block: Any) -> None:
         """A call that never reached our tools: one of the CLI's own, or of a tool that does not exist."""
@@ -276,7 +277,7 @@ class _Talk:
 
     def _step(self, call: _Call, block: Any, text: str, is_performed: bool) -> ToolCallStep:
         return self.job.gateway.record(
-            call.name,
+            self.job.gateway.shown_name(call.name),
             call.arguments,
             call_id=block.tool_use_id,
             output="" if block.is_error else text,
@@ -386,7 +387,8 @@ def _server(job: Job, call: Callable[[str, dict[str, Any], str], Any]) -> Any:
     from mcp.types import CallToolResult, ListToolsResult, TextContent, Tool, ToolAnnotations
 
     parallel = ToolAnnotations(read_only_hint=True)
-    offered = [(tool.name, tool.description, tool.input_schema) for tool in job.gateway.definitions]
+    names = job.gateway.model_names
+    offered = [(names[tool.name], tool.description, tool.input_schema) for tool in job.gateway.definitions]
     offered += [(kind, describe(kind), body_schema(kind)) for kind in PROTOCOL_KINDS]
     tools = [
         Tool(name=name, description=about, input_schema=schema, annotations=parallel)
@@ -406,6 +408,7 @@ def _server(job: Job, call: Callable[[str, dict[str, Any], str], Any]) -> Any:
 
 def _extra_environment(job: Job) -> dict[str, str]:
     env = {
+        **job.secrets,
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(job.max_output_tokens),
         "MAX_MCP_OUTPUT_TOKENS": str(max(25_000, job.settings.tool_output_limit_chars)),
         "MCP_TOOL_TIMEOUT": str(job.settings.tool_timeout_ms + 60_000),  # ours ends first

@@ -50,7 +50,7 @@ class DirectAgent:
         calls = _Calls(job)
         agent = _agent(
             tuple(
-                (tool.name, tool.description, json.dumps(tool.input_schema))
+                (job.gateway.model_names[tool.name], tool.description, json.dumps(tool.input_schema))
                 for tool in job.gateway.definitions
             )
         )
@@ -109,7 +109,7 @@ class _Calls:
         if kind == "part_delta" and event.delta.part_delta_kind == "text":
             return self._text(event.delta.content_delta)
         if kind == "function_tool_call" and event.part.tool_name not in PROTOCOL_KINDS:
-            return [_started(event.part)]
+            return [_started(event.part, self.gateway.shown_name(event.part.tool_name))]
         if kind == "function_tool_result":
             return self._finished(event.part)
         return []
@@ -129,17 +129,20 @@ class _Calls:
         if step is None:  # the model asked for a tool that does not exist, or with arguments that are no JSON
             text = str(part.content)
             step = ToolCallStep(
-                tool=part.tool_name or "unknown", call_id=part.tool_call_id, error=text, performed=False
+                tool=self.gateway.shown_name(part.tool_name or "unknown"),
+                call_id=part.tool_call_id,
+                error=text,
+                performed=False,
             )
         return [ToolCallFinished(step=step)]
 
 
-def _started(part: Any) -> ToolCallStarted:
+def _started(part: Any, tool: str) -> ToolCallStarted:
     try:
         arguments = part.args_as_dict()
     except (ValueError, AssertionError):  # not JSON, or no object; the result says so to the model
         arguments = {}
-    return ToolCallStarted(tool=part.tool_name, call_id=part.tool_call_id, input=arguments)
+    return ToolCallStarted(tool=tool, call_id=part.tool_call_id, input=arguments)
 
 
 @lru_cache(maxsize=64)

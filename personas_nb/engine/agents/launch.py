@@ -94,6 +94,10 @@ class Launch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def forget_environment(self) -> None:
+        """Take what the CLI was given off the disk; once it runs, nothing reads it again."""
+        (self.folder / launcher.SETTINGS_FILE).unlink(missing_ok=True)
+
     def kill(self) -> None:
         """End the CLI and everything that it started; afterwards the shim starts nothing. May be called again."""
         _end(self.folder)
@@ -202,6 +206,13 @@ def sweep(parent: Path, is_alive: Callable[[str], bool]) -> list[str]:
         with suppress(OSError):  # something else is in it
             worker.rmdir()
     return removed
+
+
+def sweep_dead(parent: Path) -> list[str]:
+    """``sweep``, where the locks of the workers of a home say who lives; ``parent`` is a folder of the home."""
+    from personas_nb.worker import is_alive
+
+    return sweep(parent, lambda worker_id: is_alive(parent.parent / "locks" / f"{worker_id}.lock"))
 
 
 def remove_tree(folder: Path) -> None:

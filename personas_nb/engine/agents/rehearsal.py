@@ -16,6 +16,7 @@ from personas_nb.engine.agents.job import Job
 from personas_nb.engine.protocol import PROTOCOL_KINDS
 from personas_nb.entities.run_event import UsageReported
 from personas_nb.entities.tool import ToolDefinition
+from personas_nb.tools.frames import is_frame_handle
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
@@ -47,6 +48,7 @@ class Rehearsal:
 
     def __init__(self, job: Job) -> None:
         self.name = job.persona.name
+        self.gateway = job.gateway
         self.tools = job.gateway.definitions
         self.input = job.input or ""
         self.instructions = _instructions(job.prompt)
@@ -76,7 +78,7 @@ class Rehearsal:
         from pydantic_ai.models.function import DeltaToolCall
 
         turn = sum(message.kind == "response" for message in messages)
-        results = _results(messages)
+        results = {self.gateway.shown_name(name): text for name, text in _results(messages).items()}
         self._read_chars += sum(len(str(part)) for message in messages for part in _contents(message))
         batches = self._batches()
         if turn < len(batches):
@@ -91,14 +93,21 @@ class Rehearsal:
             self._written_chars += len(arguments)
             yield {
                 index + 1: DeltaToolCall(
-                    name=tool.name, json_args=arguments, tool_call_id=f"rehearsal-{turn}-{index}"
+                    name=self.gateway.model_names[tool.name],
+                    json_args=arguments,
+                    tool_call_id=f"rehearsal-{turn}-{index}",
                 )
             }
 
     def _batches(self) -> list[list[ToolDefinition]]:
-        """The tools in the order of their effect: first what only looks, then what writes, then the world."""
+        """The tools in the order of their effect: first what only looks, then what writes, then the world.
+
+        What takes a frame comes after what may return one.
+        """
         ordered = [
-            [tool for tool in self.tools if tool.effect == effect] for effect in ("none", "local", "outside")
+            [tool for tool in self.tools if tool.effect == effect and _takes_frame(tool) == takes_frame]
+            for effect in ("none", "local", "outside")
+            for takes_frame in (False, True)
         ]
         return [batch for batch in ordered if batch]
 
@@ -114,22 +123,32 @@ class Rehearsal:
         properties = tool.input_schema.get("properties", {})
         required = set(tool.input_schema.get("required", ()))
         return {
-            name: self._value(tool.name, name, schema, results)
+            name: self._value(tool, name, schema, results)
             for name, schema in properties.items()
             if name in required
         }
 
-    def _value(self, tool: str, name: str, schema: dict[str, Any], results: dict[str, str]) -> Any:
-        if schema.get("enum"):
-            return schema["enum"][0]
+    def _value(self, tool: ToolDefinition, name: str, schema: dict[str, Any], results: dict[str, str]) -> Any:
+        if str(schema.get("$ref", "")).startswith("#/$defs/"):
+            known = tool.input_schema.get("$defs", {}).get(schema["$ref"].removeprefix("#/$defs/"), {})
+            schema = {key: value for key, value in known.items() if key != "$ref"}
+        if "const" in schema or schema.get("enum"):
+            return schema.get("const", (schema.get("enum") or [None])[0])
+        if isinstance(schema.get("anyOf"), list) and schema["anyOf"] and "type" not in schema:
+            return self._value(tool, name, {**schema["anyOf"][0], "anyOf": None}, results)
         kind = schema.get("type", "string")
         if kind in ("integer", "number"):
             return schema.get("minimum", 1)
         if kind == "boolean":
             return False
-        if kind in ("object", "array"):
-            return {} if kind == "object" else []
-        return self._words(tool, name, results)
+        if kind == "array":
+            return []
+        if kind == "object":
+            inner, required = schema.get("properties", {}), schema.get("required", ())
+            return {key: self._value(tool, key, inner[key], results) for key in required if key in inner}
+        if is_frame_handle(schema):
+            return _first(r"\bdf:[\w-]+", "\n".join(reversed(results.values())), "df:none-1")
+        return self._words(tool.name, name, results)
 
     def _words(self, tool: str, name: str, results: dict[str, str]) -> str:
         known = f"{self.input}\n{self.instructions}"
@@ -222,6 +241,10 @@ class Rehearsal:
         }
         assert set(bodies) < set(PROTOCOL_KINDS)
         return bodies[kind]
+
+
+def _takes_frame(tool: ToolDefinition) -> bool:
+    return any(is_frame_handle(schema) for schema in tool.input_schema.get("properties", {}).values())
 
 
 def _instructions(prompt: str) -> str:
