@@ -15,7 +15,7 @@ from personas_nb.errors import PersonaError
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.vault.keys import KeyRing
-from personas_nb.worker import is_alive
+from personas_nb.worker import is_alive, is_stalled
 
 Part = dict[str, Any]
 Finding = tuple[str, str]
@@ -73,8 +73,12 @@ def _disk(home: Path) -> Finding:
 
 def _workers(store: Store) -> Finding:
     with store.read() as db:
-        rows = db.execute("select pid, lock_path from workers where stopped_at is null").fetchall()
-    alive = [str(row["pid"]) for row in rows if is_alive(Path(row["lock_path"]))]
+        rows = db.execute("select id, pid, lock_path from workers where stopped_at is null").fetchall()
+    alive = [
+        str(row["pid"])
+        for row in rows
+        if is_alive(Path(row["lock_path"])) and not is_stalled(store, row["id"])
+    ]
     return "healthy", f"{len(alive)} at work (process {', '.join(alive)})" if alive else "none at work"
 
 

@@ -28,9 +28,7 @@ class ToolDefinition(Entity):
     requires_credential_type: str | None = None
     effect: Effect = "outside"
     is_builtin: bool = False
-    timeout_ms: int | None = Field(
-        default=None, gt=0, exclude=True
-    )  # no column: code gives it, the catalog does not
+    timeout_ms: int | None = Field(default=None, gt=0)
     created_at: UtcDatetime = Field(default_factory=now)
 
 

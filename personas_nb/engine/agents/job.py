@@ -14,7 +14,10 @@ from personas_nb.settings import Settings
 from personas_nb.tools.gateway import Gateway
 from personas_nb.vault.redaction import Redactor
 
-OUTPUT_TOKENS = {"direct": 8_192, "claude": 32_000}  # of one answer, by engine; the CLI thinks within them too
+OUTPUT_TOKENS = {
+    "direct": 8_192,
+    "claude": 32_000,
+}  # of one answer, by engine; the CLI thinks within them too
 
 
 @dataclass(frozen=True)

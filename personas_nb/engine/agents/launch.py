@@ -94,6 +94,11 @@ class Launch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the CLI ran and is over, with all that it started."""
+        return (self.folder / launcher.ENDED_FILE).exists()
+
     def kill(self) -> None:
         """End the CLI and everything that it started; afterwards the shim starts nothing. May be called again."""
         _end(self.folder)
