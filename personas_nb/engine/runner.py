@@ -333,7 +333,17 @@ class Runner:
 
 
 _ASKED_NOBODY = frozenset(
-    {"credential", "rate_limit", "overloaded", "not_found", "budget", "tokens", "cli_not_found"}
+    {
+        "credential",
+        "rate_limit",
+        "overloaded",
+        "not_found",
+        "rejected",
+        "session_limit",
+        "budget",
+        "tokens",
+        "cli_not_found",
+    }
 )
 
 

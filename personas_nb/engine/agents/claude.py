@@ -88,9 +88,7 @@ class ClaudeAgent:
             env = cli_environment(
                 base_url=run.base_url, folder=folder, as_user=as_user, extra=_extra_environment(job)
             )
-            launch = await asyncio.to_thread(
-                Launch, folder, cli=cli, version=version, env=env, cwd=job.gateway.workspace
-            )
+            launch = await _launched(folder, cli=cli, version=version, env=env, cwd=job.gateway.workspace)
             async for event in talk.events(_options(job, talk, launch.path), launch):
                 yield event
             for event in talk.ending():
@@ -375,7 +373,7 @@ class _Talk:
         if _is_too_long(what):
             return ModelError(
                 "The conversation is longer than the model can read at once.",
-                kind="session_limit",
+                kind="rejected",
                 hint="Give less input or fewer files, or split the work into several runs.",
             )
         return ModelError(
@@ -510,6 +508,21 @@ async def _only(prompt: str) -> AsyncIterator[dict[str, Any]]:
         "message": {"role": "user", "content": prompt},
         "parent_tool_use_id": None,
     }
+
+
+async def _launched(folder: Path, **what: Any) -> Launch:
+    """The launch; when this is cancelled while it is made, nothing of it stays."""
+    making = asyncio.ensure_future(asyncio.to_thread(Launch, folder, **what))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+
+        async def unmake() -> None:
+            with suppress(OSError, ModelError):
+                await asyncio.to_thread((await making).close)
+
+        await _undisturbed(unmake())
+        raise
 
 
 async def _closed(talk: _Talk, launch: Launch | None) -> None:
