@@ -40,8 +40,8 @@ def execution_timeline(
 ) -> View:
     """Every moment of a run, and all that is known of it; the flow is a display of its own.
 
-    ``healed`` says what was done about a failure. ``reviews`` are the decisions that it asked for, ``retries`` the runs that repeat it, ``current_version`` is
-    that of its persona now.
+    ``healed`` says what was done about a failure. ``reviews`` are the decisions that it asked for, ``retries`` the
+    runs that repeat it, ``current_version`` is that of its persona now.
     """
     moments = [moment if isinstance(moment, tuple) else (None, moment) for moment in events]
     page = head_of(execution, bypass=bypass, tz=tz)

@@ -431,6 +431,7 @@ def _options(job: Job, talk: _Talk, cli_path: Path) -> ClaudeAgentOptions:
         model=job.model.model,
         tools={"type": "preset", "preset": "claude_code"} if bypasses else [],
         allowed_tools=[f"mcp__{SERVER}"],
+        disallowed_tools=["ScheduleWakeup"],  # the run would be over; the persona has triggers
         permission_mode="bypassPermissions" if bypasses else "dontAsk",
         hooks=None if bypasses else {"PreToolUse": [others]},
         mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": _server(job, talk.call)}},
