@@ -44,7 +44,8 @@ def test_it_says_what_was_removed_because_it_was_old(home: Path):
         studio.run("watcher")
         with studio.store.write() as db:
             db.execute(
-                "update executions set created_at = '2020-01-01T00:00:00.000000Z', completed_at = '2020-01-01T00:00:01.000000Z'"
+                "update executions set created_at = '2020-01-01T00:00:00.000000Z', "
+                "completed_at = '2020-01-01T00:00:01.000000Z'"
             )
         Retention(studio.store, studio.settings).run()
         assert str(parts(studio)["retention"]["detail"]).startswith(
