@@ -16,7 +16,7 @@ MCP_NODE_SERVERS := @modelcontextprotocol/server-everything
 # two processes on two cores; a file's tests stay together
 PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test lab check bench clean chromium litellm mcp
+.PHONY: demo test lab check bench clean chromium dovecot litellm mcp
 
 demo: $(VENV)/.lab
 	@$(BIN)/python notebooks/demo.py
@@ -24,7 +24,7 @@ demo: $(VENV)/.lab
 lab: $(VENV)/.lab
 	@$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
 
-test: $(VENV)/.test chromium litellm mcp
+test: $(VENV)/.test chromium dovecot litellm mcp
 	@$(PYTEST)
 
 check: $(VENV)/.test
@@ -57,6 +57,16 @@ chromium:
 	    echo "Installing chromium …"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
 	  else \
 	    echo "The browser tests need chromium: apt-get install chromium (they are skipped without it)"; \
+	  fi; }
+
+# The mail tools are tested against a real IMAP server.
+dovecot:
+	@command -v dovecot /usr/sbin/dovecot >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing dovecot-imapd …"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dovecot-imapd >/dev/null; \
+	  else \
+	    echo "The mail tests need Dovecot, and root: apt-get install dovecot-imapd (they are skipped without it)"; \
 	  fi; }
 
 # LiteLLM's proxy pins what it stands on, so it lives in an environment of its own, beside the tests'.

@@ -11,11 +11,12 @@ from typing import Any
 
 from personas_nb.engine.agents.launch import find_cli
 from personas_nb.engine.models import has_claude, resolve
+from personas_nb.engine.retention import Retention
 from personas_nb.errors import PersonaError
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.vault.keys import KeyRing
-from personas_nb.worker import is_alive
+from personas_nb.worker import is_alive, is_stalled
 
 Part = dict[str, Any]
 Finding = tuple[str, str]
@@ -33,6 +34,7 @@ def check(store: Store, settings: Callable[[], Settings], keys: KeyRing) -> list
         ("sqlite", _sqlite),
         ("disk", lambda: _disk(store.home)),
         ("workers", lambda: _workers(store)),
+        ("retention", lambda: _retention(store, settings())),
         ("key", lambda: _key(keys)),
         ("model", lambda: _model(settings())),
         ("claude", lambda: _claude(settings())),
@@ -73,9 +75,25 @@ def _disk(home: Path) -> Finding:
 
 def _workers(store: Store) -> Finding:
     with store.read() as db:
-        rows = db.execute("select pid, lock_path from workers where stopped_at is null").fetchall()
-    alive = [str(row["pid"]) for row in rows if is_alive(Path(row["lock_path"]))]
+        rows = db.execute("select id, pid, lock_path from workers where stopped_at is null").fetchall()
+    alive = [
+        str(row["pid"])
+        for row in rows
+        if is_alive(Path(row["lock_path"])) and not is_stalled(store, row["id"])
+    ]
     return "healthy", f"{len(alive)} at work (process {', '.join(alive)})" if alive else "none at work"
+
+
+def _retention(store: Store, settings: Settings) -> Finding:
+    kept = (
+        f"runs are kept for {settings.retention_days} days, and the newest {settings.retention_min_executions} "
+        "of each persona"
+    )
+    last = Retention(store, settings).last()
+    if last is None:
+        return "healthy", f"{kept}; none was removed yet"
+    count, day = last.data.get("executions", 0), last.created_at.date()
+    return "healthy", f"{kept}; {count:,} were removed on {day} (UTC)"
 
 
 def _key(keys: KeyRing) -> Finding:

@@ -91,7 +91,8 @@ class Settings(BaseModel):
     )
     claude_login: Literal["key", "user"] = Field(
         "key",
-        description="How the Claude CLI reaches anthropic: key (a key is required), user (your own CLI login).",
+        description="How the Claude CLI reaches anthropic: key (a key is required), user (where there is no key, your "
+        "own login of the CLI; it then works with your HOME, and keeps its notes in your ~/.claude).",
     )
     timezone: str | None = Field(
         None, description="IANA time zone for schedules that name none. Not set: the machine's."

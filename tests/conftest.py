@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.guard import forbid_real_model_hosts
+from support.processes import assert_none_left
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -34,6 +35,19 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 def _no_real_model_hosts() -> Iterator[None]:
     with forbid_real_model_hosts():
         yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the whole run no process of ours is left: kernels, servers, the Claude CLI and what it started."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is None or hasattr(session.config, "workerinput"):  # who distributes the tests looks for all
+        return
+    try:
+        assert_none_left(f"{factory.getbasetemp()}/")
+    except AssertionError as problem:
+        print(f"\nProcesses of the tests are {problem}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

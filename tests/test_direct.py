@@ -413,8 +413,12 @@ def test_an_error_of_the_server_is_seen_at_the_first_request(bench: Bench, turn:
     assert run.error.endswith((".", "…"))
 
 
-def test_a_rate_limit_says_how_long_to_wait(bench: Bench):
-    assert "7 s" in (bench.run([Turn.error(429, retry_after=7)]).error or "")
+def test_a_rate_limit_is_tried_again_when_the_server_says(bench: Bench):
+    run = bench.run([Turn.error(429, retry_after=70)])
+    (retry,) = [each for each in bench.studio.executions.list() if each.retry_of == run.id]
+    assert retry.scheduled_at is not None
+    assert run.completed_at is not None
+    assert 69 < (retry.scheduled_at - run.completed_at).total_seconds() < 90
 
 
 @pytest.mark.parametrize("breaking", ["cut_after", "end_after", "garble_after"])

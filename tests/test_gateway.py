@@ -4,16 +4,21 @@ import asyncio
 import gc
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from support.studios import wait_until
 
+from personas_nb.entities.base import now
 from personas_nb.entities.tool import Effect, ToolCallStep, ToolDefinition
 from personas_nb.errors import InvalidInput
 from personas_nb.settings import Settings
@@ -21,7 +26,7 @@ from personas_nb.store.database import Store
 from personas_nb.tools.arguments import check_arguments
 from personas_nb.tools.builtin import Implementation, Place
 from personas_nb.tools.catalog import Tools
-from personas_nb.tools.gateway import Gateway
+from personas_nb.tools.gateway import CALLS_AT_ONCE, Gateway
 from personas_nb.vault.redaction import Redactor
 
 SECRET = "hunter2-hunter2"
@@ -212,6 +217,8 @@ class Row:
         (b"bytes", "bytes"),
         (b"\xff\xfe", "(2 bytes that are not UTF-8 text; not shown)"),
         ("half \ud800", "half ?"),
+        ("a\0b", "a␀b"),
+        ({"half \udfff": ["\ud800\0", {3}]}, '{"half ?":["?\\u0000","{3}"]}'),
         ([{3}, ...], '[[3],"Ellipsis"]'),
     ],
 )
@@ -374,6 +381,169 @@ def test_an_asynchronous_tool_cannot_end_the_program() -> None:
         raise SystemExit(1)
 
     assert called(doing(leave), "thing").error == "thing failed with SystemExit: 1."
+
+
+def test_a_tool_may_have_a_time_limit_of_its_own() -> None:
+    async def slow(_place: Place, _arguments: dict[str, Any]) -> None:
+        await asyncio.sleep(60)
+
+    tools = [
+        ToolDefinition(name=name, script_path="test://slow", effect="none", timeout_ms=timeout_ms)
+        for name, timeout_ms in (("own", 30), ("setting", None))
+    ]
+    gateway = Gateway(
+        tools,
+        workspace=Path("unused"),
+        settings=Settings(tool_timeout_ms=60),
+        implementations={"test://slow": slow},
+    )
+    assert called(gateway, "own").error == (
+        "own took longer than 0.03 s. Ask for less at once, or raise its timeout_ms."
+    )
+    assert called(gateway, "setting").error == (
+        "setting took longer than 0.06 s. Ask for less at once, or raise the setting tool_timeout_ms."
+    )
+
+
+@pytest.mark.parametrize("timeout_ms", [0, -1])
+def test_a_time_limit_of_nothing_is_no_time_limit(timeout_ms: int) -> None:
+    with pytest.raises(ValidationError):
+        ToolDefinition(name="thing", timeout_ms=timeout_ms)
+
+
+# Many at once
+
+
+class Busy:
+    """A synchronous tool that counts how many of it run; each call waits until ``go`` is set."""
+
+    def __init__(self) -> None:
+        self.go, self.order, self.most = threading.Event(), list[int](), 0
+        self._lock, self._running = threading.Lock(), 0
+
+    def __call__(self, _place: Place, arguments: dict[str, Any]) -> int:
+        with self._lock:
+            self.order.append(arguments["n"])
+            self._running += 1
+            self.most = max(self.most, self._running)
+        self.go.wait(30)
+        with self._lock:
+            self._running -= 1
+        return arguments["n"]
+
+
+async def begun(busy: Busy) -> None:
+    """Wait until as many calls run as may; there are threads for all."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1000))
+    await asyncio.to_thread(wait_until, lambda: len(busy.order) == CALLS_AT_ONCE)
+
+
+def test_a_thousand_calls_run_a_few_at_once_in_the_order_in_which_they_came() -> None:
+    busy = Busy()
+    gateway = doing(busy)
+
+    async def all_of_them() -> list[ToolCallStep]:
+        calls = [asyncio.ensure_future(gateway.call("thing", {"n": n}, call_id=str(n))) for n in range(1000)]
+        await begun(busy)
+        await asyncio.sleep(0.05)
+        assert sorted(busy.order) == list(range(CALLS_AT_ONCE))
+        busy.go.set()
+        return await asyncio.gather(*calls)
+
+    steps = asyncio.run(all_of_them())
+    assert [(step.call_id, step.output, step.error) for step in steps] == [
+        (str(n), str(n), None) for n in range(1000)
+    ]
+    assert busy.most <= CALLS_AT_ONCE
+    # threads may overtake each other, but never those who still waited for their turn
+    assert all(abs(place - n) < 2 * CALLS_AT_ONCE for place, n in enumerate(busy.order))
+
+
+def test_the_time_of_a_call_begins_with_its_turn() -> None:
+    async def slow(_place: Place, _arguments: dict[str, Any]) -> str:
+        await asyncio.sleep(0.1)
+        return "done"
+
+    gateway = doing(slow, tool_timeout_ms=1_000)
+
+    async def all_of_them() -> list[ToolCallStep]:
+        return await asyncio.gather(*(gateway.call("thing", {}) for _ in range(12 * CALLS_AT_ONCE)))
+
+    steps = asyncio.run(all_of_them())  # the last one waits for 1.1 s
+    assert {(step.output, step.error) for step in steps} == {("done", None)}
+    assert max(step.duration_ms for step in steps) < 1_000
+    assert steps[-1].started_at > steps[0].started_at + timedelta(seconds=1)
+
+
+def test_a_cancel_ends_those_who_wait_and_begins_none_of_them() -> None:
+    busy = Busy()
+    gateway = doing(busy)
+
+    async def cancelled() -> float:
+        calls = [asyncio.ensure_future(gateway.call("thing", {"n": n})) for n in range(1000)]
+        await begun(busy)
+        for call in calls:
+            call.cancel()
+        started = time.monotonic()
+        await asyncio.wait(calls)
+        assert all(call.cancelled() for call in calls)
+        took = time.monotonic() - started
+        busy.go.set()
+        assert (await gateway.call("thing", {"n": 1000})).output == "1000"  # every place is free again
+        return took
+
+    assert asyncio.run(cancelled()) < 5
+    assert sorted(busy.order) == [*range(CALLS_AT_ONCE), 1000]
+
+
+def test_a_tool_that_takes_too_long_gives_its_place_to_the_next() -> None:
+    async def slow(_place: Place, arguments: dict[str, Any]) -> str:
+        await asyncio.sleep(60 if arguments["n"] < CALLS_AT_ONCE else 0)
+        return "done"
+
+    gateway = doing(slow, tool_timeout_ms=50)
+
+    async def all_of_them() -> list[ToolCallStep]:
+        return await asyncio.gather(*(gateway.call("thing", {"n": n}) for n in range(2 * CALLS_AT_ONCE)))
+
+    steps = asyncio.run(all_of_them())
+    assert [step.error is None for step in steps] == [False] * CALLS_AT_ONCE + [True] * CALLS_AT_ONCE
+
+
+# What another program performed
+
+
+def test_a_call_that_another_program_performed_is_recorded_like_our_own() -> None:
+    gateway = doing(lambda _place, _arguments: None)
+    step = gateway.record(
+        "Bash",
+        {"command": f"curl -H {SECRET}", "timeout": 7},
+        call_id="c1",
+        output=f"{SECRET}\0{'x' * 30_000}",
+        error=f"exit 1: {SECRET}",
+        duration_ms=1_500,
+        performed=True,
+    )
+    assert (step.tool, step.call_id, step.duration_ms, step.performed) == ("Bash", "c1", 1_500, True)
+    assert step.input == {"command": "curl -H [secret token]", "timeout": 7}
+    assert step.output.startswith("[secret token]␀xxx")
+    assert step.output.endswith("characters")
+    assert step.error == "exit 1: [secret token]"
+    assert abs(now() - step.started_at - timedelta(seconds=1.5)) < timedelta(seconds=5)
+
+
+def test_what_is_no_object_is_recorded_under_a_name() -> None:
+    step = doing(lambda _place, _arguments: None).record("Bash", ["ls"], performed=False)
+    assert (step.input, step.output, step.error, step.performed) == ({"arguments": ["ls"]}, "", None, False)
+
+
+def test_an_error_is_cut_shorter_than_an_output() -> None:
+    step = doing(lambda _place, _arguments: None).record("Bash", {}, error="x" * 5_000)
+    assert step.error == "x" * 1_000 + "\n… cut: 1000 of 5000 characters"
+
+
+def test_the_workspace_can_be_asked_for(workspace: Path) -> None:
+    assert Gateway([], workspace=workspace, settings=Settings()).workspace == workspace
 
 
 # Rehearsal

@@ -9,6 +9,7 @@ from support.model_server import ModelServer
 from support.studios import KEY, persona_of, studio_at
 
 from personas_nb import Studio
+from personas_nb.engine.retention import Retention
 
 
 def parts(studio: Studio) -> dict[str, dict[str, object]]:
@@ -18,7 +19,7 @@ def parts(studio: Studio) -> dict[str, dict[str, object]]:
 def test_every_part_has_a_status_a_time_and_a_word(home: Path):
     with studio_at(home) as studio:
         found = parts(studio)
-    assert set(found) == {"store", "sqlite", "disk", "workers", "key", "model", "claude"}
+    assert set(found) == {"store", "sqlite", "disk", "workers", "retention", "key", "model", "claude"}
     for part in found.values():
         assert part["status"] in ("healthy", "degraded", "unhealthy")
         assert isinstance(part["latency_ms"], float)
@@ -34,6 +35,23 @@ def test_it_counts_the_workers_that_live(home: Path):
         assert str(parts(studio)["workers"]["detail"]).startswith("1 at work (process ")
     with studio_at(home) as studio:
         assert parts(studio)["workers"]["detail"] == "none at work"
+
+
+def test_it_says_what_was_removed_because_it_was_old(home: Path):
+    with studio_at(home, retention_days=30, retention_min_executions=0) as studio:
+        assert "none was removed yet" in str(parts(studio)["retention"]["detail"])
+        persona_of(studio)
+        studio.run("watcher")
+        with studio.store.write() as db:
+            db.execute(
+                "update executions set created_at = '2020-01-01T00:00:00.000000Z', "
+                "completed_at = '2020-01-01T00:00:01.000000Z'"
+            )
+        Retention(studio.store, studio.settings).run()
+        assert str(parts(studio)["retention"]["detail"]).startswith(
+            "runs are kept for 30 days, and the newest 0"
+        )
+        assert "; 1 were removed on " in str(parts(studio)["retention"]["detail"])
 
 
 def test_the_claude_cli_is_named_with_its_version(home: Path):

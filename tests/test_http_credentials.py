@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -95,8 +96,8 @@ def test_a_place_is_filled_in_address_header_query_json_and_body(server: Server)
 
 
 def test_a_plain_field_that_is_placed_leaves_the_token_where_it_belongs(server: Server) -> None:
-    ask("{{credential.base_url}}/x", opened(server.url()), query={"who": "{{credential.user}}"} and None)
-    assert server.requests[0][1] == "/x"
+    ask("{{credential.base_url}}/x", opened(server.url(), user="ann"), query={"who": "{{credential.user}}"})
+    assert server.requests[0][1] == "/x?who=ann"
     assert server.requests[0][2]["authorization"] == f"Bearer {TOKEN}"
 
 
@@ -159,31 +160,33 @@ def test_a_credential_goes_to_its_own_host_alone(server: Server) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://service.test@evil.test/",
-        "http://service.test\\@evil.test/",
-        "http://evil.test/#service.test",
-        "http://service.test.evil.test/",
-        "http://evil.test?service.test",
-        "//evil.test/x",
-        "http://service.test:81/",
-        "https://service.test/",
-        "ftp://service.test/",
-        "http://{{credential.host}}/",
-        "{{credential.host}}",
+        "http://good.test:PORT@evil.test:PORT/",
+        "http://good.test:PORT\\@evil.test:PORT/",
+        "http://evil.test:PORT/#good.test:PORT",
+        "http://good.test.evil.test:PORT/",
+        "http://evil.test:PORT?good.test:PORT",
+        "http://evil.test:PORT/{{credential.base_url}}",
+        "//evil.test:PORT/",
+        "https://good.test:PORT/",
+        "ftp://good.test:PORT/",
+        "http://{{credential.other}}/",
+        "{{credential.other}}/",
+        "http://good.test/",
     ],
 )
-def test_an_address_that_looks_like_the_host_is_not_it(url: str) -> None:
-    credential = opened("http://service.test/api", host="evil.test")
-    resolve = resolving(service_test="127.0.0.1", evil_test="127.0.0.1")
-    with serving() as server, pytest.raises(PersonaError):
-        server.on("/")
-        ask(
-            url,
-            credential,
-            settings=Settings(http_allowed_hosts=("service.test", "evil.test")),
-            resolve=resolve,
-        )
-    assert server.requests == []
+def test_an_address_that_looks_like_the_host_is_not_it(server: Server, url: str) -> None:
+    place = f"evil.test:{server.port}"
+    credential = opened(f"http://good.test:{server.port}", other=place)
+    options = {
+        "settings": Settings(http_allowed_hosts=("good.test", "evil.test", "good.test.evil.test")),
+        "resolve": resolving(
+            good_test="127.0.0.1", evil_test="127.0.0.1", good_test_evil_test="127.0.0.1"
+        ),
+    }
+    server.on("/")
+    assert ask(f"http://good.test:{server.port}/", credential, **options)["status"] == 200
+    refusal(url.replace("PORT", str(server.port)), credential, **options)
+    assert [headers["host"] for _, _, headers, _ in server.requests] == [f"good.test:{server.port}"]
 
 
 @given(
@@ -264,10 +267,8 @@ def test_a_redirect_to_another_host_takes_nothing_along(server: Server, status: 
     with serving() as other:
         other.on("/y", b"elsewhere")
         server.on("/r", b"", int(status), Location=other.url("/y"))
-        try:
+        with suppress(ToolDenied):  # where there is something to keep back; else it is followed without it
             ask(server.url("/r"), opened(server.url()), method="POST", **options)
-        except ToolDenied as error:
-            assert "redirects to 127.0.0.1, where the credential “api” may not go" in str(error)
         for method, path, headers, body in other.requests:
             assert TOKEN not in f"{method} {path} {headers} {body.decode()}"
             assert "tok-en%2F0123" not in path

@@ -515,6 +515,17 @@ async def test_a_connection_that_breaks_breaks_for_the_client_too(turn: Turn, ki
 
 
 @looped
+async def test_what_came_before_the_break_arrives_and_is_counted_at_once():
+    async with Bench([Turn.text("one two", chunk=3).cut_after(1)]) as bench, bench.stream() as answer:
+        seen = b""
+        with pytest.raises(httpx2.TransportError):  # noqa: PT012 - it is raised somewhere in the loop
+            async for data in answer.aiter_bytes():
+                seen += data
+        assert b'"one"' in seen
+        assert (bench.run.usage.input_tokens, bench.run.usage.output_tokens) == (12, 6)
+
+
+@looped
 async def test_a_server_that_is_not_there_is_said():
     async with Bench() as bench:
         run = await bench.open("http://127.0.0.1:9")

@@ -32,15 +32,17 @@ class Sleeper:
 
     def __init__(self) -> None:
         self.mark = f"600.{os.getpid()}{next(_numbers)}"  # seconds to sleep that nobody else sleeps
-        command = f"setsid sleep {self.mark} & nohup setsid sh -c 'sleep {self.mark}; true' & sleep {self.mark}"
+        command = (
+            f"setsid sleep {self.mark} & nohup setsid sh -c 'sleep {self.mark}; true' & sleep {self.mark}"
+        )
         self.turn = Turn.tools(("Bash", {"command": command, "description": "wait", "timeout": 600_000}))
 
     def processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            if self.mark in " ".join(process.info["cmdline"] or ()):
-                found.append(process)
-        return found
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if self.mark in " ".join(process.info["cmdline"] or ())
+        ]
 
     def wait_for_all(self) -> None:
         wait_until(lambda: len([p for p in self.processes() if _name(p) == "sleep"]) == 3, 60)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import socket
 import sqlite3
 import sys
 import time
@@ -11,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.disks import small_disk
 from support.model_server import ModelServer, Turn
 from support.studios import KEY, line_of, persona_of, python, settings_for, studio_at, wait_until, workspace
 
 from personas_nb import Studio
 from personas_nb.engine.dispatch import recover
+from personas_nb.entities.base import now, rfc3339
 from personas_nb.errors import StoreError
 
 RUN = """
@@ -106,6 +110,179 @@ def test_a_stopped_process_is_not_declared_dead_and_goes_on(studio: Studio, serv
         assert run.output_data == "I look.\n\nThen I write "
 
 
+# --- a process that stands still ------------------------------------------------------------------------
+
+GOING_ON = """
+    import sys, time
+    import personas_nb.worker
+    from personas_nb import Studio
+    personas_nb.worker.HEARTBEAT_SECONDS = 0.2
+    studio = Studio(sys.argv[1])
+    handles = [studio.start("watcher") for _ in range(2)]
+    while not any(e.type == "text" and "write" in e.text for _s, _a, e in studio.executions.recorded(handles[0].id)):
+        time.sleep(0.02)
+    print(*(handle.id for handle in handles), flush=True)
+    print(*(handle.wait(60).error_kind for handle in handles), flush=True)
+    for _ in sys.stdin:
+        print(studio.run("watcher", provider="rehearsal").status, flush=True)
+"""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process is given up after a second."""
+    monkeypatch.setattr("personas_nb.worker.STALLED_SECONDS", 1.0)
+
+
+def asked(process: Any) -> str:
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return line_of(process)
+
+
+def rows_of(studio: Studio, *execution_ids: str) -> list[Any]:
+    """All that is stored of these runs."""
+    tables = {"executions": "id", "execution_texts": "execution_id", "run_events": "execution_id"}
+    found: list[Any] = []
+    with studio.store.read() as db:
+        for table, column in {**tables, "events": "execution_id"}.items():
+            marks = ", ".join("?" * len(execution_ids))
+            query = f"select * from {table} where {column} in ({marks}) order by rowid"
+            found += [tuple(row) for row in db.execute(query, execution_ids)]
+    return found
+
+
+def worker_row(studio: Studio) -> Any:
+    with studio.store.read() as db:
+        return db.execute("select * from workers").fetchone()
+
+
+def change_worker(studio: Studio, **fields: Any) -> None:
+    with studio.store.write() as db:
+        for name, value in fields.items():
+            db.execute(f"update workers set {name} = ?", [value])
+
+
+LONG_AGO = "2020-01-01T00:00:00.000000Z"
+
+
+def test_the_runs_of_a_process_that_stands_still_are_failed_with_what_they_had(
+    studio: Studio, server: ModelServer, impatient: None
+):
+    with python(GOING_ON, str(studio.home), env=settings_for(server)) as process:
+        running, queued = line_of(process).split()
+        tokens = [studio.executions.table.get(run).claim_token for run in (running, queued)]
+        process.send_signal(signal.SIGSTOP)
+        assert sorted(wait_until(lambda: recover(studio.store))) == sorted([running, queued])
+        run, waiting = studio.executions.get(running), studio.executions.get(queued)
+        assert (run.status, run.error_kind) == ("failed", "interrupted")
+        assert run.output_data == "I look.\n\nThen I write "
+        assert [step.output for step in run.tool_steps] == ["hello"]
+        assert (waiting.status, waiting.error_kind, waiting.output_data) == ("failed", "interrupted", None)
+        assert [r.claim_token for r in (run, waiting)] == [token + 1 for token in tokens]
+
+
+def test_a_process_that_goes_on_after_it_was_given_up_leaves_those_runs_alone_and_works(
+    studio: Studio, server: ModelServer, impatient: None
+):
+    with python(GOING_ON, str(studio.home), env=settings_for(server)) as process:
+        ids = line_of(process).split()
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: recover(studio.store))
+        before, log = rows_of(studio, *ids), (studio.home / "logs" / f"{ids[0]}.jsonl").read_text()
+        process.send_signal(signal.SIGCONT)
+        assert line_of(process) == "interrupted interrupted"
+        # the model still holds its answer open: it is this end that hangs up
+        assert server.requests[-1].left.wait(10)
+        assert len(server.requests) == 2  # the queued run never asked
+        assert [asked(process) for _ in range(2)] == ["completed", "completed"]
+        wait_until(lambda: worker_row(studio)["stopped_at"] is None)
+        assert recover(studio.store) == []
+        assert (rows_of(studio, *ids), (studio.home / "logs" / f"{ids[0]}.jsonl").read_text()) == (
+            before,
+            log,
+        )
+
+
+def test_an_answer_that_arrives_after_the_stop_is_written_nowhere(home: Path, impatient: None):
+    flood = Turn.text("Then I write on and on. " * 2_000, chunk=24, delay_seconds=0.005)
+    with ModelServer([flood]) as server, studio_at(home, server) as studio:
+        persona_of(studio)
+        with python(GOING_ON, str(home), env=settings_for(server)) as process:
+            ids = line_of(process).split()
+            process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: recover(studio.store))
+            before = rows_of(studio, *ids)
+            process.send_signal(signal.SIGCONT)
+            assert line_of(process) == "interrupted interrupted"
+            assert server.requests[0].left.wait(10)
+            assert asked(process) == "completed"
+            assert rows_of(studio, *ids) == before
+
+
+def test_a_process_that_stands_still_twice_is_given_up_twice(
+    studio: Studio, server: ModelServer, impatient: None
+):
+    code = GOING_ON + '        print(studio.start("watcher").id, flush=True)\n'
+    with python(code, str(studio.home), env=settings_for(server)) as process:
+        line_of(process)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: recover(studio.store))
+        process.send_signal(signal.SIGCONT)
+        line_of(process)
+        assert asked(process) == "completed"
+        again = line_of(process)
+        wait_until(lambda: studio.executions.get(again).status == "running")
+        process.send_signal(signal.SIGSTOP)
+        assert wait_until(lambda: recover(studio.store)) == [again]
+
+
+def test_after_a_computer_slept_every_heartbeat_is_old_and_nobody_is_dead(
+    studio: Studio, server: ModelServer
+):
+    with python(RUN, str(studio.home), env=settings_for(server)) as process:
+        running, _queued = line_of(process).split()
+        change_worker(studio, heartbeat_at=LONG_AGO)
+        assert recover(studio.store) == []
+        assert studio.executions.get(running).status == "running"
+
+
+@pytest.mark.parametrize("other", ["host", "process"])
+def test_a_stopped_process_of_another_host_or_with_a_reused_number_proves_nothing(
+    studio: Studio, server: ModelServer, other: str
+):
+    with python(RUN, str(studio.home), env=settings_for(server)) as process, python("input()") as stranger:
+        line_of(process)
+        stranger.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: all("(stopped)" in status_of(each.pid) for each in (process, stranger)))
+        if other == "host":
+            change_worker(studio, host="elsewhere", heartbeat_at=LONG_AGO)
+        else:
+            change_worker(studio, pid=stranger.pid, started_at=LONG_AGO, heartbeat_at=LONG_AGO)
+        assert recover(studio.store) == []
+        change_worker(studio, host=socket.gethostname(), pid=process.pid, started_at=rfc3339(now()))
+        assert len(recover(studio.store)) == 2
+
+
+def status_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_system_without_proc_asks_ps(
+    studio: Studio, server: ModelServer, impatient: None, monkeypatch: pytest.MonkeyPatch
+):
+    if shutil.which("ps") is None:
+        pytest.skip("there is no ps")
+    monkeypatch.setattr("personas_nb.worker.PROC", Path("/nowhere"))
+    with python(RUN, str(studio.home), env=settings_for(server)) as process:
+        line_of(process)
+        change_worker(studio, heartbeat_at=LONG_AGO)
+        assert recover(studio.store) == []
+        process.send_signal(signal.SIGSTOP)
+        assert len(wait_until(lambda: recover(studio.store))) == 2
+
+
 def test_a_run_of_this_process_is_not_declared_dead(studio: Studio):
     handle = studio.start("watcher")
     wait_until(lambda: studio.executions.get(handle.id).status == "running")
@@ -151,6 +328,69 @@ def test_a_run_that_cannot_be_queued_says_so_and_leaves_nothing(home: Path):
             studio.run("watcher", "x" * 1_000_000)
         full(studio, 0)
         assert len(studio.executions.list()) == 1
+
+
+def test_a_disk_that_really_runs_full_fails_the_run_and_is_used_again_when_there_is_space(home: Path):
+    turn = Turn.text("Many words that fill the disk. " * 40_000, chunk=4_000, delay_seconds=0.01)
+    again = Turn.text("Again.")
+    with small_disk(home) as disk, ModelServer([turn, again]) as server, studio_at(home, server) as studio:
+        persona_of(studio)
+        handle = studio.start("watcher")
+        wait_until(lambda: studio.executions.recorded(handle.id))
+        disk.fill()
+        with pytest.raises(StoreError, match="Free some space") as caught:
+            handle.wait(30)
+        assert str(home) in str(caught.value)
+        kept = [event.text for _s, _a, event in studio.executions.recorded(handle.id) if event.type == "text"]
+        assert kept
+        assert server.requests[0].left.wait(5)
+        with pytest.raises(StoreError, match="Free some space"):
+            studio.run("watcher", "x" * 1_000_000)
+        disk.free()
+        run = wait_until(lambda: (found := studio.executions.get(handle.id)).is_finished and found)
+        assert (run.status, run.error_kind) == ("failed", "store_error")
+        assert run.output_data.startswith("".join(kept))
+        assert studio.run("watcher").output_data == "Again."
+        assert studio.store.check() == "ok"
+
+
+def test_a_process_that_is_killed_on_a_full_disk_leaves_a_store_that_can_be_used(home: Path):
+    turn = Turn.text("Many words that fill the disk. " * 40_000, chunk=4_000, delay_seconds=0.01)
+    code = """
+        import sys
+        from personas_nb import Studio
+        studio = Studio(sys.argv[1])
+        print(studio.start("watcher").id, flush=True)
+        input()
+    """
+    with small_disk(home) as disk, ModelServer([turn]) as server, studio_at(home, server) as studio:
+        persona_of(studio)
+        with python(code, str(home), env=settings_for(server)) as process:
+            execution_id = line_of(process)
+            wait_until(lambda: studio.executions.recorded(execution_id))
+            disk.fill()
+            assert server.requests[0].left.wait(30)  # it found out
+            process.kill()
+            process.wait()
+        assert studio.executions.get(execution_id).status == "running"  # nobody can write its end yet
+        disk.free()
+        run = studio.executions.get(execution_id)
+        assert (run.status, run.error_kind) == ("failed", "interrupted")
+        assert run.output_data.startswith("Many words")
+        assert studio.store.check() == "ok"
+
+
+def test_a_log_that_finds_no_space_is_a_warning_and_the_run_goes_on(home: Path):
+    turn = Turn.text("Many words. " * 2_000, chunk=600, delay_seconds=0.01)
+    with small_disk(home / "logs") as disk, ModelServer([turn]) as server, studio_at(home, server) as studio:
+        persona_of(studio)
+        disk.fill()
+        run = studio.run("watcher")
+        assert (run.status, run.output_data) == ("completed", "Many words. " * 2_000)
+        assert run.warnings == ("The log could not be written: No space left on device.",)
+        disk.free()
+        again = studio.run("watcher", provider="rehearsal")
+        assert Path(again.log_file_path or "").stat().st_size > 0
 
 
 # --- a kernel -------------------------------------------------------------------------------------------

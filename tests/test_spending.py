@@ -82,7 +82,8 @@ def test_a_request_within_the_budget_is_admitted_as_it_is():
 
 def test_the_answer_is_shortened_to_what_the_budget_pays_for():
     # (500 + 10 000 / 2) tokens at 4 USD a million leave 0.028 USD: 2 800 tokens
-    assert allowance(max_budget_usd=0.05).admit(10_000, 8192).max_output_tokens == 2800
+    of = allowance(max_budget_usd=0.05)
+    assert of.admit(10_000, 8192).max_output_tokens == of.last_max_output_tokens == 2800
 
 
 def test_a_request_that_is_not_cached_leaves_more_for_the_answer():

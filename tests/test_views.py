@@ -42,7 +42,6 @@ from personas_nb.entities.prompt_version import PromptVersion
 from personas_nb.entities.review import Review
 from personas_nb.entities.run_event import (
     ProtocolHandled,
-    StatusChanged,
     TextDelta,
     ToolCallFinished,
     ToolCallStarted,

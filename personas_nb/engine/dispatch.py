@@ -132,6 +132,8 @@ class Dispatcher:
         task = self._begun.get(execution_id)
         if task is None:  # still queued, or just being claimed: the store knows
             await self._look()
+        elif execution_id in self.runner.closing:
+            return
         elif execution_id not in self._cancelled:  # once: a second one would hit the storing of its end
             self._cancelled.add(execution_id)
             task.cancel()

@@ -9,6 +9,7 @@ token of its own profile, or none.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -173,7 +175,19 @@ def global_secrets(settings: Settings, environ: Mapping[str, str] | None = None)
     found = {name: environ[name] for name in KEY_VARIABLES.values() if environ.get(name)}
     if settings.auth_token is not None:
         found["auth_token"] = settings.auth_token.get_secret_value()
+    if settings.claude_login == "user":
+        found |= _login_secrets(Path(environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude"))
     return found
+
+
+def _login_secrets(folder: Path) -> dict[str, str]:
+    """The tokens of the person's login of the Claude CLI, where it keeps them in a file (macOS has a keychain)."""
+    try:
+        login = json.loads((folder / ".credentials.json").read_bytes())["claudeAiOauth"]
+        tokens = {f"claude_login_{name}": login.get(name) for name in ("accessToken", "refreshToken")}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {name: token for name, token in tokens.items() if isinstance(token, str)}
 
 
 def key_redactor(

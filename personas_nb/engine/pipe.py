@@ -68,7 +68,7 @@ class Pipe:
         self._called: list[str] = []
         self.warnings: list[str] = []
         self.usage = UsageReported()
-        self.output_limit_bytes = output_limit_bytes
+        self.object_limit_bytes, self.output_limit_bytes = object_limit_bytes, output_limit_bytes
         self._redactor, self._stream = redactor, redactor.stream()
         self._scanner = ProtocolScanner(object_limit_bytes, quoted=untrusted.contains)
         self._event_table = RunEventTable(worker.store)
@@ -221,6 +221,12 @@ class Pipe:
             self._note([beyond], [beyond.model_dump_json()], rfc3339(now()))
 
     def _take_call(self, event: ProtocolCalled) -> None:
+        size_bytes = len(json.dumps(event.data, ensure_ascii=False, default=str).encode("utf-8", "replace"))
+        if size_bytes > self.object_limit_bytes:
+            self.warn(
+                f"A {event.kind} is larger than {self.object_limit_bytes} bytes and was not acted upon."
+            )
+            return
         data, warnings = parse_body(event.kind, self._redactor.redact_value(event.data))
         message = ProtocolMessage(event.kind, data, "", warnings)
         if self.untrusted.contains(message):

@@ -61,6 +61,8 @@ class Runner:
         self.clients = ModelClients()
         self._direct: Agent = DirectAgent(self.clients)
         self._making = asyncio.Lock()
+        self.closing: set[str] = set()
+        """Runs that are ending anyway; cancelled in the middle of that, they would leave connections open."""
         worker.at_stop(self.clients.close)
 
     async def run(self, execution_id: str, token: int) -> StoreError | None:
@@ -120,6 +122,7 @@ class Runner:
             prepared.redactor.clean(error)  # it will be logged
             raise
         finally:
+            self.closing.discard(prepared.execution.id)
             pipe.close()
             prepared.close()  # removes a small scratch folder; no thread, which may be gone at exit
             pipe.log.close()
@@ -260,11 +263,14 @@ class Runner:
         try:
             agent = await self._agent(prepared.model)
             async with (
-                asyncio.timeout(prepared.timeout_ms / 1000),
                 aclosing(agent.run(prepared.job)) as events,  # type: ignore[type-var]  # an async generator
+                asyncio.timeout(prepared.timeout_ms / 1000),  # inside: it must not disturb the closing
             ):
-                async for event in events:
-                    pipe.take(event)
+                try:
+                    async for event in events:
+                        pipe.take(event)
+                finally:
+                    self.closing.add(prepared.execution.id)
             end = End("completed")
         except TimeoutError:
             seconds = prepared.timeout_ms / 1000
@@ -328,7 +334,17 @@ class Runner:
 
 
 _ASKED_NOBODY = frozenset(
-    {"credential", "rate_limit", "overloaded", "not_found", "budget", "tokens", "cli_not_found"}
+    {
+        "credential",
+        "rate_limit",
+        "overloaded",
+        "not_found",
+        "rejected",
+        "session_limit",
+        "budget",
+        "tokens",
+        "cli_not_found",
+    }
 )
 
 

@@ -25,6 +25,14 @@ OPEN = ("queued", "running", "waiting")
 _USAGE = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd", "num_turns",
 )  # fmt: skip
+# Of a worker, at a moment: the oldest queued run whose time has come and whose persona has a free slot.
+_CLAIMABLE = """
+select e.id from executions e join personas p on p.id = e.persona_id
+where e.status = 'queued' and e.worker_id = ? and (e.scheduled_at is null or e.scheduled_at <= ?)
+and p.max_concurrent > (
+  select count(*) from executions r where r.persona_id = e.persona_id and r.status = 'running')
+order by e.created_at, e.rowid limit 1
+"""
 
 
 class ExecutionTable(Table[Execution]):
@@ -80,14 +88,9 @@ class ExecutionTable(Table[Execution]):
             )
 
     def has_claimable(self, worker_id: str) -> bool:
-        """Whether a run of this worker waits whose time has come; a look that takes no lock."""
+        """Whether ``claim_next`` would find a run; a look that takes no lock."""
         with self.store.read() as db:
-            row = db.execute(
-                "select 1 from executions where status = 'queued' and worker_id = ? "
-                "and (scheduled_at is null or scheduled_at <= ?) limit 1",
-                [worker_id, rfc3339(now())],
-            ).fetchone()
-        return row is not None
+            return db.execute(_CLAIMABLE, [worker_id, rfc3339(now())]).fetchone() is not None
 
     def claim(self, db: sqlite3.Connection, worker_id: str, limit: int) -> list[tuple[str, int]]:
         """``claim_next`` until there is nothing to claim, at most ``limit`` times."""
@@ -101,13 +104,7 @@ class ExecutionTable(Table[Execution]):
         moment = rfc3339(now())
         row = db.execute(
             "update executions set status = 'running', claim_token = claim_token + 1, started_at = ? "
-            "where id = ("
-            " select e.id from executions e join personas p on p.id = e.persona_id"
-            " where e.status = 'queued' and e.worker_id = ? and (e.scheduled_at is null or e.scheduled_at <= ?)"
-            " and p.max_concurrent > ("
-            "  select count(*) from executions r where r.persona_id = e.persona_id and r.status = 'running')"
-            " order by e.created_at, e.rowid limit 1) "
-            "returning id, claim_token",
+            f"where id = ({_CLAIMABLE}) returning id, claim_token",
             [moment, worker_id, moment],
         ).fetchone()
         return (row["id"], int(row["claim_token"])) if row else None

@@ -92,6 +92,7 @@ def show(call: Call) -> View:
         [(datetime.fromisoformat(at), event) for _seq, at, event in executions.recorded(execution.id)],
         reviews=list(reversed(studio.reviews.list(status=None, execution_id=execution.id))),
         retries=executions.table.find("retry_of = ?", [execution.id], order_by="created_at"),
+        healed=studio.healing.of(execution).sentence if execution.status == "failed" else "",
         limits=applied_limits(studio.settings, persona, *given),
         current_version=persona.version if persona else None,
         bypass=_may_all(persona),

@@ -34,6 +34,7 @@ def execution_timeline(
     *,
     reviews: Sequence[Review] = (),
     retries: Sequence[Execution] = (),
+    healed: str = "",
     limits: Sequence[Limit] = (),
     current_version: int | None = None,
     bypass: bool = False,
@@ -41,11 +42,13 @@ def execution_timeline(
 ) -> View:
     """Every moment of a run, and all that is known of it; the flow is a display of its own.
 
-    ``reviews`` are the decisions that it asked for, ``retries`` the runs that repeat it, ``current_version`` is
-    that of its persona now.
+    ``healed`` says what was done about a failure. ``reviews`` are the decisions that it asked for, ``retries`` the
+    runs that repeat it, ``current_version`` is that of its persona now.
     """
     moments = [moment if isinstance(moment, tuple) else (None, moment) for moment in events]
     page = head_of(execution, bypass=bypass, tz=tz)
+    if healed:
+        page.sentence(healed)
     _awaited(page, execution, reviews)
     for warning in execution.warnings:
         page.sentence(warning, status="warning")

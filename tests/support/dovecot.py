@@ -140,13 +140,17 @@ def dovecot(certificate: Certificate) -> Iterator[Dovecot]:
 
 def _wait(server: Dovecot, process: subprocess.Popen[bytes], folder: Path) -> None:
     deadline = time.monotonic() + 20
-    while True:
-        try:
-            with server.client():
-                return
-        except (OSError, imaplib.IMAP4.error) as error:
-            log = folder / "dovecot.log"
-            said = log.read_text() if log.exists() else ""
-            assert process.poll() is None, f"Dovecot has ended: {said}"
-            assert time.monotonic() < deadline, f"Dovecot is not up: {error!r} {said}"
-            time.sleep(0.05)
+    log = folder / "dovecot.log"
+    while not _answers(server):
+        said = log.read_text() if log.exists() else ""
+        assert process.poll() is None, f"Dovecot has ended: {said}"
+        assert time.monotonic() < deadline, f"Dovecot is not up: {said}"
+        time.sleep(0.05)
+
+
+def _answers(server: Dovecot) -> bool:
+    try:
+        with server.client():
+            return True
+    except (OSError, imaplib.IMAP4.error):
+        return False

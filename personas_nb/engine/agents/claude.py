@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import tempfile
 import time
 from collections import deque
@@ -87,10 +88,8 @@ class ClaudeAgent:
             env = cli_environment(
                 base_url=run.base_url, folder=folder, as_user=as_user, extra=_extra_environment(job)
             )
-            launch = await asyncio.to_thread(
-                Launch, folder, cli=cli, version=version, env=env, cwd=job.gateway.workspace
-            )
-            async for event in talk.events(_options(job, talk, launch.path)):
+            launch = await _launched(folder, cli=cli, version=version, env=env, cwd=job.gateway.workspace)
+            async for event in talk.events(_options(job, talk, launch.path), launch):
                 launch.forget_environment()
                 yield event
             for event in talk.ending():
@@ -107,9 +106,11 @@ class _Talk:
         self.job, self.run = job, run
         self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
-        self._pump: asyncio.Task[None] | None = None
+        self._jobs: list[asyncio.Task[None]] = []
         self._calls: dict[str, _Call] = {}
         self._tasks: set[str] = set()
+        self._had_tasks = self._has_begun = False
+        self._state: str | None = None
         self._session_id: str | None = None
         self._result: Any = None
         self._problem: Exception | None = None
@@ -120,11 +121,12 @@ class _Talk:
         self._stop_reason: str | None = None
         self._reported: UsageReported | None = None
 
-    async def events(self, options: ClaudeAgentOptions) -> AsyncIterator[RunEvent]:
+    async def events(self, options: ClaudeAgentOptions, launch: Launch) -> AsyncIterator[RunEvent]:
         """Everything until the result, the first error of the model, or the end of the CLI."""
         loop = asyncio.get_running_loop()
-        self._pump = loop.create_task(self._listen(options))
-        self._pump.add_done_callback(lambda _: self._queue.put_nowait(None))
+        listening = loop.create_task(self._listen(options))
+        listening.add_done_callback(lambda _: self._queue.put_nowait(None))
+        self._jobs = [listening, loop.create_task(self._watch_start(launch))]
         self.run.failure.add_done_callback(
             lambda _: loop.call_later(LAST_WORDS_SECONDS, self._queue.put_nowait, None)
         )
@@ -152,15 +154,19 @@ class _Talk:
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.wait([self._pump], timeout=3)
+        for task in self._jobs:
+            task.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=3)
 
     async def call(self, name: str, arguments: dict[str, Any], call_id: str) -> tuple[str, bool]:
         """Perform a call of one of our tools for the CLI: the text for the model, and whether it is an error."""
-        call = self._calls.setdefault(call_id, _Call(name))
+        call = self._calls.setdefault(call_id, _Call(name, arguments))
         call.is_ours = True
         if name in PROTOCOL_KINDS:
+            if not await self._is_of_persona(call):
+                self._say(WarningRaised(text=f"A {name} of an agent that it had started was not acted upon."))
+                return "Only the persona sends this. Put what it should know into your answer.", True
             try:
                 parse_body(name, arguments)
             except InvalidInput as error:
@@ -168,9 +174,31 @@ class _Talk:
                 return str(error), True
             self._say(ProtocolCalled(kind=name, data=arguments))
             return "Done.", False
+        self._announce(call, call_id)
         step = await self.job.gateway.call(name, arguments, call_id=call_id)
         self._say(ToolCallFinished(step=step))
         return (step.output, False) if step.error is None else (step.error, True)
+
+    async def _is_of_persona(self, call: _Call) -> bool:
+        """Whether the persona itself asks, and not an agent of its own, which has read who knows what."""
+        if self.job.persona.permissions != "bypass":
+            return True  # it has no agents
+        for _ in range(
+            100
+        ):  # the CLI says who asks before it calls, but that may still be waiting in the SDK
+            if call.is_of_persona is not None:
+                break
+            await asyncio.sleep(0.02)
+        return bool(call.is_of_persona)
+
+    async def _watch_start(self, launch: Launch) -> None:
+        """The SDK would wait a minute for the first word of a CLI that has ended at once, and without an error."""
+        while not self._has_begun:
+            if launch.has_ended:
+                await asyncio.sleep(0.5)  # what it said may be on its way
+                self._queue.put_nowait(None)
+                return
+            await asyncio.sleep(0.1)
 
     async def _listen(self, options: ClaudeAgentOptions) -> None:
         from claude_agent_sdk import query
@@ -179,7 +207,7 @@ class _Talk:
         try:
             async for message in messages:
                 self._take(message)
-                if self._is_over or (self._result is not None and not self._tasks):
+                if self._is_over or self._is_finished():
                     return
         except Exception as error:  # the SDK, its transport and its parser raise many kinds
             self._problem = error
@@ -187,7 +215,13 @@ class _Talk:
             with suppress(Exception):  # the CLI is killed anyway
                 await messages.aclose()  # type: ignore[attr-defined]  # it is a generator
 
+    def _is_finished(self) -> bool:
+        """Whether no turn follows the last result: one does after each task, when its turn comes."""
+        is_quiet = not self._had_tasks or self._state in (None, "idle")
+        return self._result is not None and not self._tasks and is_quiet
+
     def _take(self, message: Any) -> None:
+        self._has_begun = True
         kind = type(message).__name__
         is_own = getattr(message, "parent_tool_use_id", None) is None
         if kind == "StreamEvent" and is_own:
@@ -195,7 +229,7 @@ class _Talk:
         elif kind == "AssistantMessage":
             for block in message.content:
                 if type(block).__name__ == "ToolUseBlock":
-                    self._started(block.id, block.name, block.input)
+                    self._started(block.id, block.name, block.input, is_own=is_own)
         elif kind == "UserMessage" and isinstance(message.content, list):
             for block in message.content:
                 if type(block).__name__ == "ToolResultBlock":
@@ -203,11 +237,19 @@ class _Talk:
         elif kind == "ResultMessage":
             self._result, self._session_id = message, message.session_id
         elif kind == "TaskStartedMessage" and message.task_type in _WAITED_FOR:
+            self._had_tasks = True
             self._tasks.add(message.task_id)
-        elif kind == "TaskNotificationMessage" or (kind == "TaskUpdatedMessage" and _is_over(message.status)):
+            if message.data.get("is_backgrounded") and (call := self._calls.get(message.tool_use_id)):
+                call.is_in_background = True
+        elif kind == "TaskNotificationMessage":
+            self._tasks.discard(message.task_id)
+            self._task_ended(message)
+        elif kind == "TaskUpdatedMessage" and _is_over(message.status):
             self._tasks.discard(message.task_id)
         elif kind == "SystemMessage" and message.subtype == "init":
             self._check_start(message.data)
+        elif kind == "SystemMessage" and message.subtype == "session_state_changed":
+            self._state = message.data.get("state")
 
     def _check_start(self, data: dict[str, Any]) -> None:
         """The CLI must have our tools, and under ``assigned`` no others; better no run than one that may do more."""
@@ -236,8 +278,9 @@ class _Talk:
                 self._say(usage)
         elif kind == "message_stop":
             # The CLI would ask again after each of these, and the person would pay again.
-            self._is_over = self._stop_reason in ("refusal", "max_tokens") or (
-                self._stop_reason == "end_turn" and not self._is_visible
+            self._is_over = not self._tasks and (
+                self._stop_reason in ("refusal", "max_tokens")
+                or (self._stop_reason == "end_turn" and not self._is_visible)
             )
 
     def _text(self, text: str) -> None:
@@ -251,21 +294,27 @@ class _Talk:
         self._line_is_empty = text.endswith("\n")
         self._say(TextDelta.model_construct(text=text))
 
-    def _started(self, call_id: str, tool: str, arguments: Any) -> None:
-        name = tool.removeprefix(PREFIX)
-        if call_id in self._calls:  # a message may come twice, growing
-            return
+    def _started(self, call_id: str, tool: str, arguments: Any, *, is_own: bool) -> None:
         # what is no JSON the CLI hands on like this, and refuses
         is_broken = not isinstance(arguments, dict) or "__unparsedToolInput" in arguments
-        given: dict[str, Any] = {} if is_broken else arguments
-        self._calls[call_id] = _Call(name, given)
+        name = tool.removeprefix(PREFIX)
+        call = self._calls.setdefault(call_id, _Call(name, {} if is_broken else arguments))
+        call.is_of_persona = is_own
         if not (tool.startswith(PREFIX) and name in PROTOCOL_KINDS):
-            self._say(ToolCallStarted(tool=self.job.gateway.shown_name(name), call_id=call_id, input=given))
+            self._announce(call, call_id)
+
+    def _announce(self, call: _Call, call_id: str) -> None:
+        """Once: a message may come twice, growing, and the call itself may overtake it."""
+        if not call.is_announced:
+            call.is_announced = True
+            gateway = self.job.gateway
+            shown = gateway.shown(call.arguments)
+            self._say(ToolCallStarted(tool=gateway.shown_name(call.name), call_id=call_id, input=shown))
 
     def _finished(self, block: Any) -> None:
         """A call that never reached our tools: one of the CLI's own, or of a tool that does not exist."""
         call = self._calls.get(block.tool_use_id)
-        if call is None or call.is_ours or call.is_over:
+        if call is None or call.is_ours or call.is_over or (call.is_in_background and not block.is_error):
             return
         call.is_over = True
         text = _text_of(block.content)
@@ -273,15 +322,29 @@ class _Talk:
             self._say(WarningRaised(text=f"A {call.name} was refused: {_plain_error(text)}"))
             return
         is_performed = self.job.persona.permissions == "bypass" and not text.startswith("<tool_use_error>")
-        self._say(ToolCallFinished(step=self._step(call, block, text, is_performed)))
+        self._say(
+            ToolCallFinished(step=self._step(call, block.tool_use_id, text, block.is_error, is_performed))
+        )
 
-    def _step(self, call: _Call, block: Any, text: str, is_performed: bool) -> ToolCallStep:
+    def _task_ended(self, message: Any) -> None:
+        """What an agent in the background says at its end is the result of the call that started it."""
+        call = self._calls.get(message.tool_use_id)
+        if call is None or not call.is_in_background or call.is_over:
+            return
+        call.is_over = True
+        is_error = message.status != "completed"
+        text = message.summary or message.status
+        self._say(ToolCallFinished(step=self._step(call, message.tool_use_id, text, is_error, True)))
+
+    def _step(
+        self, call: _Call, call_id: str, text: str, is_error: bool | None, is_performed: bool
+    ) -> ToolCallStep:
         return self.job.gateway.record(
             self.job.gateway.shown_name(call.name),
             call.arguments,
-            call_id=block.tool_use_id,
-            output="" if block.is_error else text,
-            error=_plain_error(text) if block.is_error else None,
+            call_id=call_id,
+            output="" if is_error else text,
+            error=_plain_error(text) if is_error else None,
             duration_ms=round((time.monotonic() - call.begun) * 1000) if is_performed else 0,
             performed=is_performed,
         )
@@ -298,33 +361,34 @@ class _Talk:
 
     def _result_error(self, result: Any) -> ModelError:
         provider = self.job.model.provider
-        if result.api_error_status:
-            return status_to_model_error(
-                int(result.api_error_status), provider=provider, message=str(result.result or "")
-            )
         what = "; ".join(map(str, result.errors or ())) or str(result.result or result.subtype)
+        if result.api_error_status and not _is_too_long(what):
+            message = re.sub(r"^API Error: (\d{3} )?", "", str(result.result or ""))
+            return status_to_model_error(int(result.api_error_status), provider=provider, message=message)
         if result.subtype == "error_max_turns":
             return ModelError(
                 f"The run reached its limit of {self.job.max_turns} turns.",
                 kind="turns",
                 hint="Raise it with --max-turns, or ask for less in one run.",
             )
-        if "prompt is too long" in what.lower() or "context" in what.lower():
+        if _is_too_long(what):
             return ModelError(
                 "The conversation is longer than the model can read at once.",
-                kind="session_limit",
+                kind="rejected",
                 hint="Give less input or fewer files, or split the work into several runs.",
             )
         return ModelError(
-            f"The Claude CLI ended with an error: {_one_line(what)}",
+            f"The Claude CLI ended with an error: {_as_sentence(_one_line(what))}",
             kind="cli",
             hint="Run again; if it stays, try `engine: direct` in the persona's model_profile.",
         )
 
     def _cli_error(self) -> ModelError:
-        said = _one_line(" ".join(list(self.stderr)[-3:]) or str(self._problem or ""))
+        code = getattr(self._problem, "exit_code", None)
+        problem = str(self._problem or "") if code is None else f"exit code {code}"
+        said = _one_line(" ".join(list(self.stderr)[-3:]) or problem)
         return ModelError(
-            f"The Claude CLI ended before the run was finished{f': {said}' if said else '.'}",
+            f"The Claude CLI ended before the run was finished{f': {_as_sentence(said)}' if said else '.'}",
             kind="cli",
             hint="Run again; `%persona health` says whether the CLI works.",
         )
@@ -339,6 +403,10 @@ class _Call:
     begun: float = field(default_factory=time.monotonic)
     is_ours: bool = False
     is_over: bool = False
+    is_announced: bool = False
+    is_in_background: bool = False
+    is_of_persona: bool | None = None
+    """False for an agent that the persona started; None as long as nobody said it."""
 
 
 def _options(job: Job, talk: _Talk, cli_path: Path) -> ClaudeAgentOptions:
@@ -364,6 +432,7 @@ def _options(job: Job, talk: _Talk, cli_path: Path) -> ClaudeAgentOptions:
         model=job.model.model,
         tools={"type": "preset", "preset": "claude_code"} if bypasses else [],
         allowed_tools=[f"mcp__{SERVER}"],
+        disallowed_tools=["ScheduleWakeup"],  # the run would be over; the persona has triggers
         permission_mode="bypassPermissions" if bypasses else "dontAsk",
         hooks=None if bypasses else {"PreToolUse": [others]},
         mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": _server(job, talk.call)}},
@@ -413,6 +482,8 @@ def _extra_environment(job: Job) -> dict[str, str]:
         "MAX_MCP_OUTPUT_TOKENS": str(max(25_000, job.settings.tool_output_limit_chars)),
         "MCP_TOOL_TIMEOUT": str(job.settings.tool_timeout_ms + 60_000),  # ours ends first
         "ENABLE_TOOL_SEARCH": "false",
+        "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",  # without it the SDK keeps them to itself
+        "CLAUDE_CODE_DISABLE_CRON": "1",  # nothing of it outlives the run; the persona has triggers
     }
     if job.model.provider != "anthropic":  # other servers do not know what is new at Anthropic's
         env["CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS"] = "1"
@@ -443,6 +514,21 @@ async def _only(prompt: str) -> AsyncIterator[dict[str, Any]]:
     }
 
 
+async def _launched(folder: Path, **what: Any) -> Launch:
+    """The launch; when this is cancelled while it is made, nothing of it stays."""
+    making = asyncio.ensure_future(asyncio.to_thread(Launch, folder, **what))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+
+        async def unmake() -> None:
+            with suppress(OSError, ModelError):
+                await asyncio.to_thread((await making).close)
+
+        await _undisturbed(unmake())
+        raise
+
+
 async def _closed(talk: _Talk, launch: Launch | None) -> None:
     if launch is not None:
         await asyncio.to_thread(launch.kill)  # first, or the SDK would wait for the CLI to end politely
@@ -460,6 +546,10 @@ async def _undisturbed(closing: Any) -> None:
     task.result()
 
 
+def _is_too_long(what: str) -> bool:
+    return "prompt is too long" in what.lower() or "context window" in what.lower()
+
+
 def _is_over(status: str | None) -> bool:
     return status in ("completed", "failed", "stopped", "killed")
 
@@ -474,6 +564,10 @@ def _text_of(content: Any) -> str:
 def _plain_error(text: str) -> str:
     text = text.removeprefix("<tool_use_error>").removesuffix("</tool_use_error>")
     return text.removeprefix("Error: ")
+
+
+def _as_sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _one_line(text: str, limit_chars: int = 300) -> str:

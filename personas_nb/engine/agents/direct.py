@@ -26,6 +26,7 @@ from personas_nb.entities.run_event import (
 )
 from personas_nb.entities.tool import ToolCallStep
 from personas_nb.errors import InvalidInput, ModelError
+from personas_nb.tools.gateway import Gateway
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent, Tool, UsageLimits
@@ -109,7 +110,7 @@ class _Calls:
         if kind == "part_delta" and event.delta.part_delta_kind == "text":
             return self._text(event.delta.content_delta)
         if kind == "function_tool_call" and event.part.tool_name not in PROTOCOL_KINDS:
-            return [_started(event.part, self.gateway.shown_name(event.part.tool_name))]
+            return [_started(event.part, self.gateway)]
         if kind == "function_tool_result":
             return self._finished(event.part)
         return []
@@ -137,12 +138,16 @@ class _Calls:
         return [ToolCallFinished(step=step)]
 
 
-def _started(part: Any, tool: str) -> ToolCallStarted:
+def _started(part: Any, gateway: Gateway) -> ToolCallStarted:
     try:
         arguments = part.args_as_dict()
     except (ValueError, AssertionError):  # not JSON, or no object; the result says so to the model
         arguments = {}
-    return ToolCallStarted(tool=tool, call_id=part.tool_call_id, input=arguments)
+    return ToolCallStarted(
+        tool=gateway.shown_name(part.tool_name),
+        call_id=part.tool_call_id,
+        input=gateway.shown(arguments),
+    )
 
 
 @lru_cache(maxsize=64)

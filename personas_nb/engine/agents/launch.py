@@ -98,6 +98,11 @@ class Launch:
         """Take what the CLI was given off the disk; once it runs, nothing reads it again."""
         (self.folder / launcher.SETTINGS_FILE).unlink(missing_ok=True)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the CLI ran and is over, with all that it started."""
+        return (self.folder / launcher.ENDED_FILE).exists()
+
     def kill(self) -> None:
         """End the CLI and everything that it started; afterwards the shim starts nothing. May be called again."""
         _end(self.folder)

@@ -48,6 +48,7 @@ KILL_SECONDS = 5.0  # a process that runs as somebody else cannot be killed, and
 
 SETTINGS_FILE = "launch.json"
 PID_FILE = "launcher.pid"
+ENDED_FILE = "launcher.ended"
 
 
 def main(folder: str, arguments: list[str]) -> int:
@@ -61,9 +62,9 @@ def main(folder: str, arguments: list[str]) -> int:
     # The pid first, then the settings: whoever wants this run ended removes the settings, then looks for the pid.
     _write_pid(folder)
     code = _run(_settings(folder), arguments, watch)
-    # It stays where something may have survived: this program was killed, or could not kill a descendant.
+    # The pid stays where something may have survived: this program was killed, or could not kill a descendant.
     with suppress(FileNotFoundError):
-        os.unlink(os.path.join(folder, PID_FILE))
+        os.replace(os.path.join(folder, PID_FILE), os.path.join(folder, ENDED_FILE))
     return code
 
 
@@ -78,6 +79,7 @@ def _run(settings: dict[str, Any], arguments: list[str], watch: _Watch) -> int:
         watch.wait(None)
         code = _reap().get(cli)
     _kill_descendants(watch)
+    _remove_socket(cli)
     return TOLD_TO_END if code is None else code
 
 
@@ -196,6 +198,12 @@ def _let_go_of_pipes() -> None:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)
+
+
+def _remove_socket(cli: int) -> None:
+    """The CLI's mailbox stays when it is killed. It is not in our folder, whose path is too long for a socket."""
+    with suppress(OSError):
+        os.unlink(f"/tmp/cc-socks-{os.getuid()}/{cli}.sock")  # noqa: S108 - the CLI's choice
 
 
 def _reap() -> dict[int, int]:
