@@ -45,7 +45,8 @@ def main() -> int:
         ratio = (sealing + opening) / bare
         is_fast = is_fast and (ratio <= RATIO_MAX or len(value) > JUDGED_MAX_CHARS)
         print(
-            f"{what:9} {len(value):5} characters   seal {sealing:6.2f} µs, open {opening:6.2f} µs   {ratio:5.2f} x bare AESGCM"
+            f"{what:9} {len(value):5} characters   seal {sealing:6.2f} µs, open {opening:6.2f} µs"
+            f"   {ratio:5.2f} x bare AESGCM"
         )
     if not is_fast:
         print(f"Too slow: at most {RATIO_MAX:g} x bare AESGCM is allowed.")

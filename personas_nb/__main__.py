@@ -63,7 +63,8 @@ def _standard_input() -> str:
 
 def _failed(error: BaseException) -> int:
     from personas_nb.errors import PersonaError
-    from personas_nb.verbs.failures import sentence_of, unexpected, was_interrupted
+    from personas_nb.settings import default_home
+    from personas_nb.verbs.failures import keep_secrets, sentence_of, unexpected, was_interrupted
     from personas_nb.verbs.surface import in_shell_words
     from personas_nb.verbs.usage import WrongUsage
 
@@ -71,9 +72,8 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         _complain("Interrupted.")
         return INTERRUPTED
+    keep_secrets(error, default_home())
     if not isinstance(error, PersonaError):
-        from personas_nb.settings import default_home
-
         error = unexpected(error, default_home())
     _complain(in_shell_words(sentence_of(error)))
     if is_interrupt:

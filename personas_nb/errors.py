@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 MESSAGE_LIMIT_CHARS = 1000
+_WORD_LIMIT_CHARS = 200  # the longest word that a cut leaves whole
 
 
 class PersonaError(Exception):
@@ -218,7 +219,11 @@ def _presentable(sentence: str) -> str:
     if len(sentence) <= MESSAGE_LIMIT_CHARS:
         return sentence
     half = MESSAGE_LIMIT_CHARS // 2
-    return f"{sentence[:half]} … {sentence[-half:]}"
+    head, tail = sentence[:half], sentence[-half:]
+    # Between words where there are some: half a key cannot be recognised and taken out any more.
+    head = head[: head.rfind(" ", half - _WORD_LIMIT_CHARS) + 1] or head
+    tail = tail[max(0, tail.find(" ", 0, _WORD_LIMIT_CHARS)) :]
+    return f"{head.rstrip()} … {tail.lstrip()}"
 
 
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "") -> str:

@@ -99,18 +99,20 @@ class PersonaMagics(Magics):
         return presented(result, is_plain=is_plain, is_silent=typed.is_silent)
 
     def _shown(self, error: BaseException) -> BaseException:
-        """The error to raise: with ``short_errors`` IPython shows it as a sentence."""
+        """The error to raise, without secrets: with ``short_errors`` IPython shows it as a sentence."""
+        from personas_nb.errors import PersonaError
+        from personas_nb.settings import default_home
+        from personas_nb.verbs.failures import keep_secrets, sentence_of, shorten, unexpected
+
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        if not is_interrupt:
+            keep_secrets(error, default_home())
         if not self.short_errors:
             return error
-        from personas_nb.errors import PersonaError
-        from personas_nb.verbs.failures import sentence_of, shorten, unexpected
-
-        if isinstance(error, KeyboardInterrupt):
+        if is_interrupt:
             shorten(error, "Interrupted.")
             return error
         if not isinstance(error, PersonaError):
-            from personas_nb.settings import default_home
-
             error = unexpected(error, default_home())
         shorten(error, sentence_of(error))
         return error

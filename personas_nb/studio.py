@@ -159,7 +159,7 @@ class Studio:
         """Decisions asked of a person: list, approve, reject."""
         from personas_nb.engine.reviews import Reviews
 
-        return Reviews(self.store)
+        return Reviews(self.store, lambda: self.dispatcher)
 
     @cached_property
     def healing(self) -> Healing:
@@ -205,6 +205,7 @@ class Studio:
         """Design sessions: list, get, discard."""
         from personas_nb.design.sessions import Sessions
         from personas_nb.engine.models import key_redactor
+        from personas_nb.vault.access import known_secrets
 
         return Sessions(
             self.store,
@@ -213,7 +214,7 @@ class Studio:
             tools=self.tools,
             settings=self.settings,
             run=lambda coroutine: self.worker.run(coroutine),
-            redactor=lambda: key_redactor(self.settings),
+            redactor=lambda: key_redactor(self.settings, more=known_secrets(self.credentials)[0]),
         )
 
     @cached_property

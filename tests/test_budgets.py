@@ -198,7 +198,7 @@ def test_a_run_that_ends_before_its_first_request_can_say_that_it_cost_nothing(
     )
     with studio.store.write() as db:
         end = {"status": "failed", "error": "No.", "error_kind": "unknown"}
-        table.end_early(db, first, 0, **end, spent_usd=0.0)
+        table.end_early(db, first, 0, **end, is_unbegun=True)
         table.end_early(db, second, 0, **end)
     assert studio.budgets.used(rule) == 1
 

@@ -72,6 +72,7 @@ def test_the_same_line_again_changes_nothing_and_needs_nothing(shell, hub) -> No
     ("line", "sentence"),
     [
         ("mail gmail", "Nobody can be asked for “user” here. Give it with"),
+        ("mail gmail", "add mail gmail --set user=VALUE --from-env app_password=VAR`."),
         ("mail gmail --set user=me", "--from-env app_password=VAR"),
         ("hub github --replace", "Nobody can be asked for “token” here."),
     ],
@@ -200,6 +201,12 @@ def test_replace_asks_for_the_secrets_alone(hub) -> None:
     shown = in_a_terminal("credentials", "add", "hub", "github", "--replace", answers=[OTHER])
     assert shown.count("personal access token") == 1
     assert hub.credentials.opened("hub")["token"] == OTHER
+
+
+def test_a_name_of_another_connector_is_refused_before_anybody_is_asked(hub) -> None:
+    shown = in_a_terminal("credentials", "add", "hub", "gmail", answers=[])
+    assert "The credential “hub” belongs to github, not to gmail." in shown
+    assert "mail address" not in shown
 
 
 def test_an_empty_answer_keeps_nothing() -> None:

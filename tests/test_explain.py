@@ -106,6 +106,18 @@ def test_prompt_tools_limits_engine_and_cost_are_all_said(shell: TestingShell, s
         assert said in text, said
 
 
+def test_a_tool_is_shown_with_the_credential_that_it_would_find(shell: TestingShell, studio: Studio) -> None:
+    studio.connectors.add("shop", fields=[{"key": "base_url"}, {"key": "token"}], tools=["http_request"])
+    token = "tok-0123456789-shop"
+    studio.credentials.add("orders", "shop", {"base_url": "https://shop.example", "token": token})
+    watcher(studio, "file_read", "http_request", **with_model())
+    text = shell.run("%persona run watcher --explain").text
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
+    assert rows["http_request"] == ["http_request", "reaches", "outside", "orders"]
+    assert rows["file_read"] == ["file_read", "changes", "nothing"]
+    assert token not in text
+
+
 def test_the_longest_answer_is_that_of_the_engine(shell: TestingShell, studio: Studio) -> None:
     pytest.importorskip("claude_agent_sdk")
     watcher(studio, permissions="bypass", **with_model(engine="claude"))

@@ -181,8 +181,8 @@ def _hidden() -> None: ...
         (user_message, "name of a protocol message"),
         (_hidden, "cannot name a tool"),
         (lambda a: a, "A lambda has no name"),
-        (Odd, "A type cannot be a tool"),
-        (7, "A int cannot be a tool"),
+        (Odd, "A tool is a function, and no type."),
+        (7, "A tool is a function, and no int."),
     ],
 )
 def test_what_cannot_be_a_tool_is_refused_in_words(function: Any, sentence: str):

@@ -179,9 +179,7 @@ def test_an_address_that_looks_like_the_host_is_not_it(server: Server, url: str)
     credential = opened(f"http://good.test:{server.port}", other=place)
     options = {
         "settings": Settings(http_allowed_hosts=("good.test", "evil.test", "good.test.evil.test")),
-        "resolve": resolving(
-            good_test="127.0.0.1", evil_test="127.0.0.1", good_test_evil_test="127.0.0.1"
-        ),
+        "resolve": resolving(good_test="127.0.0.1", evil_test="127.0.0.1", good_test_evil_test="127.0.0.1"),
     }
     server.on("/")
     assert ask(f"http://good.test:{server.port}/", credential, **options)["status"] == 200
@@ -400,3 +398,20 @@ def test_a_tool_may_name_only_what_was_matched_for_it(home: Path, server: Server
 def test_the_places_of_a_credential_are_filled_once(server: Server) -> None:
     placing = HttpCredential(opened(server.url(), user="{{credential.token}}"))
     assert placing.filled("{{credential.user}}") == "{{credential.token}}"
+
+
+def test_only_a_persona_that_bypasses_has_credentials_in_its_environment(home: Path, server: Server) -> None:
+    pytest.importorskip("claude_agent_sdk")
+    command = 'echo "${#HTTP_BEARER_TOKEN} characters: $HTTP_BEARER_TOKEN"'
+    script = [Turn.tools(("Bash", {"command": command, "description": "look"})), Turn.text("Done.")]
+    with ModelServer(script) as model, studio_at(home, model, engine="claude") as studio:
+        studio.credentials.add("my api", "http_bearer", {"base_url": server.url(), "token": TOKEN})
+        persona = persona_of(studio, "http_request", permissions="bypass")
+        run = studio.run(persona)
+        prompt = studio.executions.prompt(run.id) or ""
+        told = json.dumps([request.body for request in model.requests])
+    assert run.tool_steps[0].output == f"{len(TOKEN)} characters: [secret my api.token]"
+    assert "- `HTTP_BEARER_TOKEN`" in prompt
+    assert TOKEN not in told
+    for path in home.rglob("*"):
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path

@@ -206,6 +206,8 @@ def test_a_run_records_which_credential_was_found_in_which_tier(home: Path) -> N
         ]
         prompt = studio.executions.prompt(run.id) or ""
         assert "- `my mail`: gmail, for gmail_read; its fields are user, app_password, imap_host" in prompt
+        assert "- `api`: http_bearer, for http_request;" in prompt
+        assert "it goes to https://a.example\n" in prompt
         assert "token-0123456789" not in prompt
 
 
@@ -232,6 +234,7 @@ def test_a_tool_without_a_credential_is_told_in_the_prompt_and_answers_with_the_
         "There is no credential for gmail_read. Go on without it and say so; "
         "a person adds one with `%persona credentials add NAME gmail`."
     )
+    assert not run.tool_steps[0].performed
     assert (run.status, run.credentials) == ("completed", ())
 
 
@@ -245,6 +248,47 @@ def test_no_secret_of_the_vault_stays_in_a_run_that_uses_none(home: Path) -> Non
         assert PASSWORD not in json.dumps(server.requests[0].body)
     for path in home.rglob("*"):
         assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("is_removed", "said"),
+    [
+        (True, "The credential “my mail” was removed after this run began."),
+        (False, "The credential “my mail” was changed after this run began."),
+    ],
+)
+def test_a_credential_that_goes_or_changes_while_a_run_goes_on_is_a_sentence(
+    home: Path, is_removed: bool, said: str
+) -> None:
+    def script(_request: Any, n: int) -> Turn:
+        if n:
+            return Turn.text("No mail was reached.")
+        if is_removed:
+            studio.credentials.remove("my mail")
+        else:
+            mail(studio, password="another password")
+        return Turn.tools(("gmail_read", {}))
+
+    with ModelServer(script) as server, studio_at(home, server) as studio:
+        mail(studio)
+        run = ran(studio, "gmail_read")
+    assert (run.tool_steps[0].error or "").startswith(said)
+    assert run.status == "completed"
+
+
+def test_a_retry_is_not_begun_when_the_credential_of_the_failed_run_is_gone(home: Path) -> None:
+    def script(_request: Any, n: int) -> Turn:
+        if n == 0:
+            return Turn.tools(("file_read", {"path": "."}))
+        studio.credentials.remove("files")
+        return Turn.error(429, retry_after=1)
+
+    with ModelServer(script) as server, studio_at(home, server) as studio:
+        studio.connectors.add("files", fields=[{"key": "token"}], tools=["file_read"])
+        studio.credentials.add("files", "files", {"token": "token-0123456789"})
+        ran(studio, "file_read")
+        (issue,) = studio.healing.list()
+    assert "the credential files is gone" in (issue.remedy or "") + (issue.note or "") + repr(issue)
 
 
 def test_a_run_goes_on_with_a_warning_when_the_vault_does_not_open(home: Path) -> None:

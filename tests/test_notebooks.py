@@ -13,6 +13,7 @@ from support.notebooks import NOTEBOOKS, TUTORIALS, cell_with, execute, text_of,
 from personas_nb import Studio
 
 QUICKSTART = "01-quickstart.ipynb"
+TOOLS = "03-credentials-tools-approval.ipynb"
 PLAN = {
     "name": "Invoice watcher",
     "summary": "Finds overdue invoices and asks before reminding anybody.",
@@ -119,6 +120,29 @@ def test_the_quickstart_runs_unchanged_with_a_model(
         assert [review.status for review in studio.reviews.list(status=None)] == ["approved"]
         assert studio.sessions.list()[0].result is not None
         assert studio.sessions.list()[0].result.suggested_triggers[0].config["cron"] == "30 8 * * 1-5"
+
+
+def test_nothing_of_the_tutorials_token_is_in_what_it_leaves_behind(
+    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(TOOLS, tmp_path)
+    home = tmp_path / "credentials-and-tools-home"
+    monkeypatch.setenv("PERSONAS_KEY_FILE", str(home / "keys" / "keys.json"))
+    with Studio(home=home) as studio:
+        token = studio.credentials.opened("orders")["token"].encode()
+        used = {row["tool"]: row["calls"] for row in studio.metrics.tools("clerk").to_dict("records")}
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and token in path.read_bytes()] == []
+    found = text_of_cell(cell_with(notebook, "files = ["))
+    for line in ("the service got the token: True", "Bearer [secret orders.token]"):
+        assert line in found
+    assert [line.split()[-1] for line in found.splitlines() if line.startswith(("seen", "in a file"))] == [
+        "False",
+        "False",
+    ]
+    assert text_of_cell(cell_with(notebook, "came")) == "[]"
+    assert "'POST', '/refunds'" in text_of_cell(cell_with(notebook, "[(method"))
+    assert used["http_request"] == 3
+    assert (used["load_sales"], used["plot_sales"]) == (1, 1)
 
 
 def test_the_tutorials_are_checked_in_without_outputs() -> None:

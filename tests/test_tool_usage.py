@@ -50,10 +50,28 @@ def test_calls_and_failures_are_counted_for_functions_and_servers(shell: Testing
     assert rows["greet"].split()[-3:] == ["watcher", "2", "1"]
     assert rows["odd.echo"].split()[-2:] == ["watcher", "1"]
     assert "server odd" in rows["odd.echo"]
-    assert "process" in rows["greet"]
+    assert "this kernel" in rows["greet"]
     assert "watcher" not in rows["file_read"]
     usage = studio.metrics.tools("watcher").set_index("tool")
     assert list(usage.loc["greet", ["calls", "errors"]]) == [2, 1]
+
+
+def test_a_tool_that_asks_first_says_so_wherever_it_is_shown(shell: TestingShell, studio: Studio):
+    shell.run("%persona tools assign watcher file_read file_write")
+    shell.run("%persona tools approve-first watcher file_write")
+    rows = {line.split()[0]: line for line in shell.run("%persona tools").text.splitlines() if line.strip()}
+    assert "watcher (asks you first)" in rows["file_write"]
+    assert "asks you first" not in rows["file_read"]
+    assert "asks you before  file_write" in shell.run("%persona show watcher").text
+    explained = shell.run("%persona run watcher --explain").text.splitlines()
+    assert [line.split()[0] for line in explained if "? asks you first" in line] == ["file_write"]
+
+
+def test_a_function_that_is_no_tool_yet_is_said_to_be_one(shell: TestingShell, studio: Studio):
+    shell.user_ns["greet"] = greet
+    with pytest.raises(NotFound, match=r"no tool yet\. Make it one with `%persona tools add greet`\."):
+        shell.run("%persona tools assign watcher file_read greet")
+    assert studio.tools.assigned("watcher") == []
 
 
 def test_a_server_is_listed_checked_and_removed(shell: TestingShell, studio: Studio):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from personas_nb.engine.approvals import expire_overdue
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.preparation import Rooms
 from personas_nb.engine.retention import Retention
@@ -42,6 +43,7 @@ class Dispatcher:
         self._cancelled: set[str] = set()
         self._ended: dict[str, Future[None]] = {}
         self._unsettled: dict[str, tuple[int, StoreError]] = {}  # runs whose end the store did not take
+        self._paused: set[str] = set()  # runs of this worker that wait for a decision
         self._is_wanted = self._is_pumping = False
         worker.every(LOOK_SECONDS, self._look)
         worker.every(RECOVER_SECONDS, self._recover)
@@ -64,6 +66,11 @@ class Dispatcher:
     def ended(self, execution_id: str) -> Future[None] | None:
         """The future of a run of this process, or None."""
         return self._ended.get(execution_id)
+
+    def goes_on(self, execution_id: str) -> None:
+        """Say that a run was decided on and queued for this worker."""
+        self._ended.setdefault(execution_id, Future())
+        self.worker.spawn(self.pump())
 
     def cancel(self, execution_id: str) -> None:
         """End a run of this process now; the store was told before that it shall."""
@@ -91,6 +98,8 @@ class Dispatcher:
                 self._is_wanted = False
                 claimed = await self._claim(free)
                 for execution_id, token in claimed:
+                    self._paused.discard(execution_id)
+                    self._ended.setdefault(execution_id, Future())
                     self._claimed[execution_id] = asyncio.create_task(self._run(execution_id, token))
                 self._is_wanted |= len(claimed) == free
         finally:
@@ -110,13 +119,32 @@ class Dispatcher:
         try:
             trouble = await self.worker.tracked(self.runner.run(execution_id, token))
         finally:
-            del self._claimed[execution_id], self._begun[execution_id]
-            self._cancelled.discard(execution_id)
+            # A decision may have let it go on already, in another task.
+            is_last = self._claimed[execution_id] is task
+            if is_last:
+                del self._claimed[execution_id], self._begun[execution_id]
+                self._cancelled.discard(execution_id)
             if trouble is not None:
                 self._unsettled[execution_id] = token, trouble
-            self._end(execution_id, trouble)
+            if is_last:
+                self._note_pause(execution_id)
+                self._end(execution_id, trouble)
             if not self.worker.is_stopping:
                 self.worker.spawn(self.pump())
+
+    def _note_pause(self, execution_id: str) -> None:
+        """A run that waits is looked after: a decision may come from anywhere, and a cancel may have come too late."""
+        if execution_id not in self.runner.paused:
+            return
+        self.runner.paused.discard(execution_id)
+        self._paused.add(execution_id)
+        if not self.worker.is_stopping:
+            self.worker.spawn(self._cancel_late(execution_id))
+
+    async def _cancel_late(self, execution_id: str) -> None:
+        found = await asyncio.to_thread(self.table.get, execution_id)
+        if found is not None and found.status == "waiting" and found.cancel_requested:
+            await asyncio.to_thread(self.table.ask_cancel, execution_id)
 
     def _end(self, execution_id: str, trouble: StoreError | None = None) -> None:
         self.feeds.end(execution_id)
@@ -139,7 +167,7 @@ class Dispatcher:
             task.cancel()
 
     async def _look(self) -> None:
-        if not self._ended and not self._claimed and not self._unsettled:
+        if not (self._ended or self._claimed or self._unsettled or self._paused):
             return
         for execution_id in await asyncio.to_thread(self.table.cancel_requests, self.worker.id):
             if execution_id in self._begun:
@@ -147,6 +175,7 @@ class Dispatcher:
         for execution_id in await asyncio.to_thread(self.table.finished_among, list(self._ended)):
             if execution_id not in self._claimed:
                 self._end(execution_id)
+        self._paused -= set(await asyncio.to_thread(self.table.finished_among, list(self._paused)))
         for execution_id, (token, trouble) in list(self._unsettled.items()):
             if await self.runner.fail(execution_id, token, trouble) is None:
                 self._unsettled.pop(execution_id, None)
@@ -182,6 +211,9 @@ class Dispatcher:
 
     async def _recover(self) -> None:
         await asyncio.to_thread(recover, self.worker.store)
+        # also what a decision lets go on whose own worker is gone
+        if await asyncio.to_thread(self.table.has_claimable, self.worker.id):
+            await self.pump()
 
 
 def recover(store: Store) -> list[str]:
@@ -192,4 +224,6 @@ def recover(store: Store) -> list[str]:
         if not is_alive(Path(lock_path)) or is_stalled(store, worker_id):
             with suppress(StoreError):  # a read-only or full store is reported by whoever writes next
                 lost += table.fail_orphans(worker_id)
+    with suppress(StoreError):
+        expire_overdue(store)
     return lost

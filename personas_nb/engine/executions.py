@@ -88,6 +88,9 @@ class Executions:
             who.changed(**limits)  # the same range as for the persona's own
         text = self._without_keys(self._checked_input(input), who, provider)
         paths = self._checked_files(files)
+        for path in paths:  # a name is stored with the run, and in the workspace
+            if self._without_keys(path.name, who, provider) != path.name:
+                raise InvalidInput("The name of a file holds a secret.", hint="Rename it, and give it again.")
         if paths:  # before they are copied
             self.table.check_queue(who.id, who.name, queue_limit=self.settings.queue_limit)
         dispatcher = self._dispatcher()
@@ -279,7 +282,10 @@ class RunHandle:
                 self.ended.result()  # raises what kept the end from being stored
         except KeyboardInterrupt:
             raise self.interrupted() from None
-        return self._executions.whole(self.id)
+        execution = self._executions.whole(self.id)
+        if self.ended is not None and execution.status in STARTED:  # a decision lets it go on
+            return self._executions.handle(self.id).wait(timeout)
+        return execution
 
     async def wait_async(self) -> Execution:
         """``wait`` for a cell that awaits; cancelling the await cancels the run."""
@@ -292,7 +298,10 @@ class RunHandle:
         except asyncio.CancelledError:
             await asyncio.to_thread(self.cancel)
             raise
-        return await asyncio.to_thread(self._executions.whole, self.id)
+        execution = await asyncio.to_thread(self._executions.whole, self.id)
+        if self.ended is not None and execution.status in STARTED:
+            return await self._executions.handle(self.id).wait_async()
+        return execution
 
     def cancel(self) -> Execution:
         """End the run; what it had until then is kept."""

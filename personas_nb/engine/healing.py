@@ -29,6 +29,7 @@ from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.store.executions import ExecutionTable
 from personas_nb.store.healing import BREAKER, HealingTable
+from personas_nb.store.intents import IntentTable
 from personas_nb.tools.catalog import Tools
 
 __all__ = [
@@ -105,6 +106,7 @@ class Healing:
     ) -> None:
         self.store, self.personas, self.tools, self.settings = store, personas, tools, settings
         self.table, self.executions = HealingTable(store), ExecutionTable(store)
+        self.intents = IntentTable(store)
         self._clock, self._random = clock, random
 
     # --- issues ---------------------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ class Healing:
         """What may have happened outside, in words."""
         effects = {tool.name: tool.effect for tool in self.tools.list()}
         called = [step.tool for step in failed.tool_steps if step.performed]
-        called += self.table.unfinished_calls(failed.id)
+        called += self.table.unfinished_calls(failed.id) + self.intents.tools_of(failed.id)
         outside = sorted({tool for tool in called if effects.get(tool, "outside") == "outside"})
         acts = [f"the tool {tool} was called" for tool in outside]
         return acts + [_ACTS[what] for what in self.table.told(failed.id)]

@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.log import RunLog
+from personas_nb.engine.preparation import Before, usage_of
 from personas_nb.engine.protocol import ProtocolMessage, ProtocolScanner, parse_body
 from personas_nb.engine.untrusted import Untrusted
 from personas_nb.entities.base import Entity, now, rfc3339
+from personas_nb.entities.execution import Execution
 from personas_nb.entities.run_event import (
     ProtocolCalled,
     ProtocolHandled,
@@ -60,6 +62,8 @@ class Pipe:
         log: RunLog,
         object_limit_bytes: int,
         output_limit_bytes: int,
+        execution: Execution | None = None,
+        before: Before | None = None,
     ) -> None:
         self.execution_id, self.token = execution_id, token
         self.handlers, self.untrusted = handlers, untrusted
@@ -89,6 +93,8 @@ class Pipe:
         self._timer: asyncio.TimerHandle | None = None
         self._scanner_warnings = 0
         self._log_works = True
+        if execution is not None and before is not None:
+            self._go_on(execution, before)
 
     @property
     def steps(self) -> list[ToolCallStep]:
@@ -100,6 +106,17 @@ class Pipe:
     def output(self) -> str:
         """The visible text so far, up to the limit of what is stored."""
         return "".join(self._output)
+
+    def _go_on(self, execution: Execution, before: Before) -> None:
+        """Begin where the run stood when it began to wait."""
+        self._seq, self._called = before.seq, list(before.called)
+        self._steps, self.warnings = list(execution.tool_steps), list(execution.warnings)
+        self.usage = usage_of(execution)
+        if execution.output_data:
+            self._output = [execution.output_data]
+            self._output_bytes = len(execution.output_data.encode())
+        self._seen = {_fingerprint(kind, data) for kind, data in before.messages}
+        self.handlers.flows, self.handlers.assessment = list(execution.execution_flows), execution.outcome
 
     def take(self, event: RunEvent) -> None:
         """Let one event through. Raises what a queued write raised: a lost claim, a full disk."""
@@ -157,10 +174,12 @@ class Pipe:
 
         self.worker.write(change).add_done_callback(stored)
 
-    def finish(self, fields: dict[str, Any], event_row: Row) -> None:
-        """Queue the end of the run: its last state, its texts, and the system event that tells of it."""
+    def finish(self, fields: dict[str, Any], rows: Sequence[Row], also: Write | None = None) -> None:
+        """Queue the end of a run, or of its part before a decision: state and texts, rows, what is ``also`` due."""
         status = StatusChanged(status=fields["status"], error=fields.get("error"))
-        self._store([status], [event_row])
+        self._store([status], rows)
+        if also is not None:
+            self._changes.append(also)
         self._changes.append(lambda db: self._executions.change(db, self.execution_id, self.token, **fields))
         self.flush()
 
@@ -230,13 +249,15 @@ class Pipe:
         data, warnings = parse_body(event.kind, self._redactor.redact_value(event.data))
         message = ProtocolMessage(event.kind, data, "", warnings)
         if self.untrusted.contains(message):
-            self.warn(f"A {event.kind} that only repeats the input or a tool's result was not acted upon.")
+            self.warn(
+                f"The message {event.kind} only repeats the input or a tool's result and was not acted upon."
+            )
         else:
             self._take_message(message, via="tool")
 
     def _take_message(self, message: ProtocolMessage, *, via: str) -> None:
         data = self._redactor.redact_value(message.data)
-        fingerprint = json.dumps([message.kind, data], sort_keys=True, default=str)
+        fingerprint = _fingerprint(message.kind, data)
         if fingerprint in self._seen:  # sent as text and as a tool call: written once
             if message.kind == "outcome_assessment":
                 self.handlers.rows(message)  # the last one counts, also when it repeats an earlier one
@@ -319,3 +340,7 @@ class Pipe:
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq
+
+
+def _fingerprint(kind: str, data: Any) -> str:
+    return json.dumps([kind, data], sort_keys=True, default=str)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personas_nb.engine.agents.job import Job
+from personas_nb.engine.agents.job import Job, Resumption
+from personas_nb.engine.approvals import decisions
 from personas_nb.engine.healing import Healing
 from personas_nb.engine.models import ResolvedModel, key_redactor, resolve
 from personas_nb.engine.prompt import assemble
@@ -18,12 +19,15 @@ from personas_nb.engine.workspaces import Workspace
 from personas_nb.entities.execution import CredentialUse, Execution
 from personas_nb.entities.memory import Memory
 from personas_nb.entities.persona import Persona
+from personas_nb.entities.review import Review
+from personas_nb.entities.run_event import UsageReported
+from personas_nb.errors import InvalidInput
 from personas_nb.metrics.budgets import Budgets
 from personas_nb.personas.memories import Memories
 from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
 from personas_nb.tools.catalog import Tools
-from personas_nb.tools.gateway import Gateway
+from personas_nb.tools.gateway import Gateway, Intents
 from personas_nb.tools.run_tools import RunTools
 from personas_nb.vault.access import access_of, known_secrets
 from personas_nb.vault.credentials import Credentials
@@ -74,6 +78,7 @@ class Prepared:
     timeout_ms: int
     warnings: tuple[str, ...]
     credentials: tuple[CredentialUse, ...]
+    before: Before | None = None
 
     def close(self) -> None:
         """Let go of what was taken for the run."""
@@ -82,23 +87,84 @@ class Prepared:
         self.workspace.release()
 
 
-def prepare(rooms: Rooms, home: Path, execution: Execution) -> Prepared:
+@dataclass(frozen=True)
+class Before:
+    """What is stored of a run that goes on after a decision; ``seq`` numbers its last event."""
+
+    conversation: str
+    approvals: tuple[Review, ...]
+    seq: int
+    called: tuple[str, ...]
+    messages: tuple[tuple[str, Any], ...]
+
+    def resumption(self, execution: Execution, persona: Persona) -> Resumption:
+        """What its agent goes on from."""
+        text = execution.output_data or ""
+        return Resumption(
+            self.conversation,
+            decisions(self.approvals, persona.version),
+            usage_of(execution),
+            ends_line=not text or text.endswith("\n"),
+        )
+
+
+def usage_of(execution: Execution) -> UsageReported:
+    """What a run had used when it was stored."""
+    return UsageReported(
+        input_tokens=execution.input_tokens,
+        output_tokens=execution.output_tokens,
+        cache_read_tokens=execution.cache_read_tokens,
+        cache_write_tokens=execution.cache_write_tokens,
+        cost_usd=execution.cost_usd,
+        num_turns=execution.num_turns,
+        model=execution.model_used,
+        session_id=execution.claude_session_id,
+    )
+
+
+def prepare(
+    rooms: Rooms,
+    home: Path,
+    execution: Execution,
+    *,
+    intents: Intents | None = None,
+    before: Before | None = None,
+) -> Prepared:
     """Read persona, model, tools and memories of a run, and take its workspace; blocks.
 
-    Raises ``NotFound``, ``InvalidInput``, ``VaultError`` and ``ModelError``.
+    ``before`` is what there is of one that goes on after a decision. Raises ``NotFound``, ``InvalidInput``,
+    ``VaultError`` and ``ModelError``.
     """
     persona = rooms.personas.get(execution.persona_id)
     model = rooms.model(persona, execution.requested_provider)
-    tools = rooms.tools.of_run(persona, execution.id, rehearsal=model.is_rehearsal)
+    _check_same_engine(execution, model)
+    tools = rooms.tools.of_run(persona, execution.id, rehearsal=model.is_rehearsal, part=execution.pauses)
     try:
-        return _prepared(rooms, home, execution, persona, model, tools)
+        return _prepared(rooms, home, execution, persona, model, tools, intents, before)
     except BaseException:
         tools.close()
         raise
 
 
+def _check_same_engine(execution: Execution, model: ResolvedModel) -> None:
+    """What one engine began no other can take up."""
+    if not execution.pauses or execution.engine in (None, model.engine):
+        return
+    raise InvalidInput(
+        f"The run waited on the engine {execution.engine}, and its persona uses {model.engine} now.",
+        hint="Run it again, or set the model_profile back before you approve.",
+    )
+
+
 def _prepared(
-    rooms: Rooms, home: Path, execution: Execution, persona: Persona, model: ResolvedModel, tools: RunTools
+    rooms: Rooms,
+    home: Path,
+    execution: Execution,
+    persona: Persona,
+    model: ResolvedModel,
+    tools: RunTools,
+    intents: Intents | None,
+    before: Before | None,
 ) -> Prepared:
     settings = rooms.settings
     stored, problems = known_secrets(rooms.credentials)
@@ -115,6 +181,8 @@ def _prepared(
         rehearsal=model.is_rehearsal,
         implementations=tools.implementations,
         access=access,
+        held=rooms.tools.needing_approval(persona),
+        intents=intents,
     )
     # Only what a persona with `bypass` starts in the CLI reads variables.
     is_bypassing = persona.permissions == "bypass" and model.engine == "claude"
@@ -143,22 +211,27 @@ def _prepared(
             max_budget_usd=max_budget_usd,
             max_turns=max_turns,
             max_tokens=settings.unknown_price_token_limit,
+            before=usage_of(execution) if before else None,
         ),
         max_turns=max_turns,
         max_budget_usd=max_budget_usd,
         max_tokens=settings.unknown_price_token_limit,
         secrets=variables,
+        resumption=before.resumption(execution, persona) if before else None,
     )
+    timeout_ms: int = _first(execution.timeout_ms, persona.timeout_ms, settings.timeout_ms)
+    earlier = [step.output + (step.error or "") for step in execution.tool_steps]
     return Prepared(
         execution,
         persona,
         model,
         job,
         redactor,
-        _untrusted(settings, redactor, [given, *tools.texts], memories),
+        _untrusted(settings, redactor, [given, *tools.texts, *earlier], memories),
         workspace,
         tools,
-        timeout_ms=_first(execution.timeout_ms, persona.timeout_ms, settings.timeout_ms),
+        timeout_ms=max(1, timeout_ms - (execution.duration_ms or 0)),  # it did not run while it waited
+        before=before,
         warnings=(*_doubts(persona, model, workspace), *map(redactor.redact, (*tools.notes, *problems))),
         credentials=access.uses(),
     )

@@ -560,7 +560,9 @@ class ProtocolScanner:
             return []
         for message in messages:
             if self._quoted and self._quoted(message):
-                self._warn(f"A {message.kind} repeats the input or a tool result and was not acted upon.")
+                self._warn(
+                    f"The message {message.kind} repeats the input or a tool result and was not acted upon."
+                )
                 return []
         unknown = [key for key in values if key not in PROTOCOL_KINDS]
         if unknown:

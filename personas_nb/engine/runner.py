@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
 from personas_nb.engine.agents.direct import DirectAgent
-from personas_nb.engine.agents.job import Agent
+from personas_nb.engine.agents.job import Agent, Paused, WaitingCall
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.healing import DISABLED, NOT_RETRIED, HealingOutcome, classify
+from personas_nb.engine.intents import RunIntents
 from personas_nb.engine.log import RunLog
 from personas_nb.engine.models import ModelClients, ResolvedModel
 from personas_nb.engine.outcome import judge
 from personas_nb.engine.pipe import Pipe
-from personas_nb.engine.preparation import Prepared, Rooms, prepare
+from personas_nb.engine.preparation import Before, Prepared, Rooms, prepare
 from personas_nb.entities.base import now
 from personas_nb.entities.event import Event
 from personas_nb.entities.execution import Execution
-from personas_nb.entities.run_event import UsageReported
+from personas_nb.entities.review import Review
+from personas_nb.entities.run_event import ApprovalAsked, ToolCallFinished, UsageReported
 from personas_nb.errors import Conflict, ModelError, NotFound, PersonaError, StoreError
-from personas_nb.store.executions import ExecutionTable, put_text
+from personas_nb.store.approvals import ApprovalTable
+from personas_nb.store.executions import ExecutionTable, RunEventTable, put_text
+from personas_nb.tools.preview import preview
 from personas_nb.worker import Worker, is_alive
 
 T = TypeVar("T")
@@ -40,6 +46,7 @@ class End:
     error: str | None = None
     error_kind: str | None = None
     problem: BaseException | None = None
+    paused: Paused | None = None
 
 
 class _CalledOff(PersonaError):
@@ -63,6 +70,8 @@ class Runner:
         self._making = asyncio.Lock()
         self.closing: set[str] = set()
         """Runs that are ending anyway; cancelled in the middle of that, they would leave connections open."""
+        self.paused: set[str] = set()
+        """Runs that have just begun to wait for a decision."""
         worker.at_stop(self.clients.close)
 
     async def run(self, execution_id: str, token: int) -> StoreError | None:
@@ -71,11 +80,11 @@ class Runner:
         Returned is what kept its end from being stored.
         """
         try:
-            prepared = await self._prepared(execution_id)
+            prepared = await self._prepared(execution_id, token)
         except asyncio.CancelledError:
-            return await self._ended(execution_id, token, self._cancelled(), spent_usd=0.0)
+            return await self._ended(execution_id, token, self._cancelled(), is_unbegun=True)
         except Exception as error:
-            trouble = await self._failed(execution_id, token, error, spent_usd=0.0)
+            trouble = await self._failed(execution_id, token, error, is_unbegun=True)
             await self._heal(execution_id, error)
             return trouble
         problem: BaseException | None = None
@@ -98,7 +107,7 @@ class Runner:
         return await self._failed(execution_id, token, error)
 
     async def _failed(
-        self, execution_id: str, token: int, error: Exception, spent_usd: float | None = None
+        self, execution_id: str, token: int, error: Exception, *, is_unbegun: bool = False
     ) -> StoreError | None:
         if isinstance(error, PersonaError):
             end = End("failed", str(error), getattr(error, "kind", error.code.lower()))
@@ -106,17 +115,25 @@ class Runner:
             log.error("the run %s failed unexpectedly", execution_id, exc_info=error)
             what = f"Something unexpected happened: {type(error).__name__}. Run it again."
             end = End("failed", what, "unknown")
-        return await self._ended(execution_id, token, end, spent_usd)
+        return await self._ended(execution_id, token, end, is_unbegun=is_unbegun)
 
     async def _run(self, prepared: Prepared, token: int) -> BaseException | None:
         """Run it to its stored end; what made it fail, if it did."""
         started = asyncio.get_running_loop().time()
-        pipe = self._pipe(prepared, token)
+        pipe, closing = self._pipe(prepared, token), ExitStack()
+        closing.callback(
+            prepared.close
+        )  # removes a small scratch folder; no thread, which may be gone at exit
         try:
             end = await self._stream(prepared, pipe)
             fields = self._last_state(prepared, pipe, end)
-            fields["duration_ms"] = round((asyncio.get_running_loop().time() - started) * 1000)
-            pipe.finish(fields, _ended_event(prepared, end))
+            earlier_ms = prepared.execution.duration_ms or 0 if prepared.before else 0
+            fields["duration_ms"] = earlier_ms + round((asyncio.get_running_loop().time() - started) * 1000)
+            if end.paused is not None:
+                await self._pause(prepared, pipe, fields, end.paused, closing)
+                self.paused.add(prepared.execution.id)
+            else:
+                pipe.finish(fields, [_ended_event(prepared, end)])
             await _undisturbed(pipe.settled())
         except Exception as error:
             prepared.redactor.clean(error)  # it will be logged
@@ -124,9 +141,34 @@ class Runner:
         finally:
             self.closing.discard(prepared.execution.id)
             pipe.close()
-            prepared.close()  # removes a small scratch folder; no thread, which may be gone at exit
+            closing.close()
             pipe.log.close()
         return end.problem
+
+    async def _pause(
+        self, prepared: Prepared, pipe: Pipe, fields: dict[str, Any], paused: Paused, closing: ExitStack
+    ) -> None:
+        """Queue the state of a run that waits from now on, with a decision for each call that it waits for."""
+
+        def made() -> tuple[list[Review], str]:
+            # text by text, or what is quoted twice would be overlooked
+            said = prepared.redactor.redact_value(json.loads(paused.conversation))
+            asked = [_review(prepared, call) for call in paused.calls]
+            return asked, json.dumps({"reviews": [review.id for review in asked], "conversation": said})
+
+        reviews, conversation = await _undisturbed(asyncio.to_thread(made))
+        for review in reviews:
+            pipe.take(
+                ApprovalAsked(tool=review.tool or "", call_id=review.call_id or "", review_id=review.id)
+            )
+
+        prepared.tools.wait()
+        closing.close()  # before anybody can decide, and begin again in the same workspace
+
+        def keep(db: Any) -> None:
+            put_text(db, prepared.execution.id, "conversation", conversation)
+
+        pipe.finish(fields, [("reviews", review) for review in reviews], keep)
 
     async def _heal(self, execution_id: str, problem: BaseException | None) -> None:
         """Queue a retry or report an issue, where the run has failed."""
@@ -148,8 +190,8 @@ class Runner:
         if outcome is not None and outcome.retry is not None:
             self.on_retry(outcome.retry)
 
-    async def _prepared(self, execution_id: str) -> Prepared:
-        reading = asyncio.ensure_future(asyncio.to_thread(self._prepare, execution_id))
+    async def _prepared(self, execution_id: str, token: int) -> Prepared:
+        reading = asyncio.ensure_future(asyncio.to_thread(self._prepare, execution_id, token))
         try:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
@@ -157,7 +199,7 @@ class Runner:
                 (await _undisturbed(reading)).close()
             raise
 
-    def _prepare(self, execution_id: str) -> Prepared:
+    def _prepare(self, execution_id: str, token: int) -> Prepared:
         execution = self.table.whole(execution_id)
         if execution is None:
             raise NotFound(f"The run {execution_id[:8]} is gone.")
@@ -166,16 +208,38 @@ class Runner:
         persona = self.rooms.personas.get(execution.persona_id)
         if not persona.enabled:  # after five failures those that still wait would only fail too
             raise _CalledOff(
-                f"{persona.name} was {'archived' if persona.archived_at else 'disabled'} before the run began.",
+                f"{persona.name} was {'archived' if persona.archived_at else 'disabled'} before the run "
+                f"{'went on' if execution.pauses else 'began'}.",
                 kind=DISABLED,
                 hint=f"Type `%persona enable {persona.slug}`, then run it again.",
             )
-        prepared = prepare(self.rooms, self.worker.store.home, execution)
+        prepared = prepare(
+            self.rooms,
+            self.worker.store.home,
+            execution,
+            intents=RunIntents(self.worker, execution_id, token),
+            before=self._before(execution),
+        )
         try:
             return self._with_reservation(prepared)
         except BaseException:
             prepared.close()
             raise
+
+    def _before(self, execution: Execution) -> Before | None:
+        """What is stored of a run that goes on; None for one that begins."""
+        conversation = self.table.texts(execution.id).get("conversation") if execution.pauses else None
+        if conversation is None:
+            return None
+        events, kept = RunEventTable(self.worker.store), json.loads(conversation)
+        approvals = ApprovalTable(self.worker.store).of(execution.id)
+        return Before(
+            json.dumps(kept["conversation"]),
+            tuple(review for review in approvals if review.id in kept["reviews"]),
+            seq=events.last_seq(execution.id),
+            called=tuple(row["call_id"] for row in events.of_types(execution.id, "tool_started")),
+            messages=tuple((row["kind"], row["data"]) for row in events.of_types(execution.id, "protocol")),
+        )
 
     def _with_reservation(self, prepared: Prepared) -> Prepared:
         """Where there are budget rules, the run's worst case is set aside before it begins."""
@@ -229,6 +293,8 @@ class Runner:
             ),
             object_limit_bytes=settings.protocol_object_limit_bytes,
             output_limit_bytes=settings.output_limit_bytes,
+            execution=execution,
+            before=prepared.before,
         )
         begun = {
             "provider": prepared.model.provider,
@@ -241,6 +307,8 @@ class Runner:
             "log_file_path": str(pipe.log.path),
             "cost_usd": 0.0 if prepared.model.is_rehearsal else None,
         }
+        if prepared.before is not None:  # it goes on, as what it began
+            begun = {"credentials": prepared.credentials}
         given = prepared.redactor.redact(execution.input_data or "")
         reserve = self.rooms.budgets.reservation(
             execution.id, prepared.persona, prepared.job.reservation_usd()
@@ -249,7 +317,8 @@ class Runner:
         def change(db: Any) -> None:
             self.table.change(db, execution.id, token, **begun)
             reserve(db)
-            put_text(db, execution.id, "prompt", prepared.job.prompt)
+            if prepared.before is None:
+                put_text(db, execution.id, "prompt", prepared.job.prompt)
             if given != (execution.input_data or ""):  # somebody gave a key as input
                 put_text(db, execution.id, "input", given)
 
@@ -260,6 +329,7 @@ class Runner:
 
     async def _stream(self, prepared: Prepared, pipe: Pipe) -> End:
         """Let the agent run within its time, and say how it ended. What it wrote until then is kept."""
+        paused: Paused | None = None
         try:
             agent = await self._agent(prepared.model)
             async with (
@@ -268,12 +338,15 @@ class Runner:
             ):
                 try:
                     async for event in events:
-                        pipe.take(event)
+                        if isinstance(event, Paused):
+                            paused = event
+                        else:
+                            pipe.take(event)
                 finally:
                     self.closing.add(prepared.execution.id)
-            end = End("completed")
+            end = End("completed") if paused is None else End("waiting", paused=paused)
         except TimeoutError:
-            seconds = prepared.timeout_ms / 1000
+            seconds = (prepared.timeout_ms + (prepared.execution.duration_ms or 0)) / 1000
             end = End("failed", f"It took longer than {seconds:g} s, its limit.", "timeout")
         except asyncio.CancelledError:
             end = self._cancelled()
@@ -283,7 +356,10 @@ class Runner:
             raise
         except PersonaError as error:
             end = End("failed", prepared.redactor.redact(str(error)), error.code.lower())
-        pipe.end_text(cut_off=end.status != "completed")
+        pipe.end_text(cut_off=end.status not in ("completed", "waiting"))
+        for step in prepared.job.gateway.interrupted:
+            pipe.take(ToolCallFinished(step=step))
+            pipe.warn(f"A call of {step.tool} may have happened: look before you run it again.")
         if end.status == "completed":
             end = End(judge(pipe.output, pipe.handlers.assessment))
         return end
@@ -314,16 +390,17 @@ class Runner:
             "cost_usd": 0.0 if prepared.model.is_rehearsal or _was_refused(usage, end) else usage.cost_usd,
             "num_turns": usage.num_turns,
             "claude_session_id": usage.session_id,
-            "completed_at": now(),
+            "completed_at": None if end.paused else now(),
         }
 
     async def _ended(
-        self, execution_id: str, token: int, end: End, spent_usd: float | None = None
+        self, execution_id: str, token: int, end: End, *, is_unbegun: bool = False
     ) -> StoreError | None:
+        """``is_unbegun``: no model was asked since its claim, so that it cost what it had cost before."""
         fields = {"status": end.status, "error": end.error or "", "error_kind": end.error_kind or "unknown"}
         try:
             writing = self.worker.written(
-                lambda db: self.table.end_early(db, execution_id, token, spent_usd=spent_usd, **fields)
+                lambda db: self.table.end_early(db, execution_id, token, is_unbegun=is_unbegun, **fields)
             )
             await _undisturbed(writing)
         except Conflict:
@@ -373,6 +450,30 @@ async def _undisturbed(storing: Awaitable[T]) -> T:
         with suppress(asyncio.CancelledError):
             await asyncio.wait([task])
     return task.result()
+
+
+def _review(prepared: Prepared, call: WaitingCall) -> Review:
+    """The decision on a call: exactly what it would do, and what it is bound to."""
+    job, settings = prepared.job, prepared.job.settings
+    gateway = job.gateway
+    effects = {tool.name: tool.effect for tool in gateway.definitions}
+    arguments = prepared.redactor.redact_value(call.arguments)
+    shown = preview(call.tool, arguments, workspace=gateway.workspace, settings=settings)
+    asked_at = now()
+    return Review(
+        persona_id=prepared.persona.id,
+        execution_id=prepared.execution.id,
+        title=f"May {prepared.persona.name} call {call.tool}?",
+        description=prepared.redactor.redact(shown),  # a file may hold a secret too
+        severity="high" if effects.get(call.tool, "outside") == "outside" else "medium",
+        kind="approval",
+        tool=call.tool,
+        call_id=call.call_id,
+        arguments_hash=gateway.hash_of(call.arguments),
+        persona_version=prepared.persona.version,
+        created_at=asked_at,
+        expires_at=asked_at + timedelta(days=settings.approval_expiry_days),
+    )
 
 
 def _ended_event(prepared: Prepared, end: End) -> Row:

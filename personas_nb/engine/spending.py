@@ -132,7 +132,8 @@ class Allowance:
     """What one run may spend: ask ``admit`` before each request, then say what became of it.
 
     ``max_budget_usd`` None sets no budget, 0 admits nothing; ``max_tokens`` stands in for a budget where the price
-    is unknown. ``note`` says so to the person, and is empty otherwise. Belongs to one thread.
+    is unknown. ``note`` says so to the person, and is empty otherwise. ``before`` is what the run had used when it
+    began to wait for a decision, if it did. Belongs to one thread.
 
         admission = allowance.admit(len(body), 8192)
         ...  # ask for at most admission.max_output_tokens
@@ -146,6 +147,7 @@ class Allowance:
         max_budget_usd: float | None,
         max_turns: int,
         max_tokens: int | None,
+        before: UsageReported | None = None,
     ) -> None:
         self.model = model
         self.max_budget_usd = None if model.is_rehearsal else max_budget_usd
@@ -160,6 +162,10 @@ class Allowance:
         self._totals = UsageReported(cost_usd=0.0, model=model.model)
         self._spent_usd = 0.0
         self._used_tokens = 0.0
+        if before is not None and before.num_turns:
+            self._totals = before.changed(model=model.model, session_id=None)
+            self._spent_usd = self._cost_before(before)
+            self._used_tokens = float(_all_tokens(before))
         self._densest = TOKENS_PER_BYTE
         self._longest = (0, 0)  # bytes and tokens of the longest request that was answered
 
@@ -301,6 +307,12 @@ class Allowance:
         self._spent_usd += admission.usd
         self._used_tokens += admission.tokens
 
+    def _cost_before(self, before: UsageReported) -> float:
+        if before.cost_usd is not None or self.price is None:
+            return before.cost_usd or 0.0
+        given = _all_tokens(before) - before.output_tokens
+        return given * self.price.dearest_input + before.output_tokens * self.price.output
+
     def _at_worst(self, admission: Admission, usage: UsageReported, is_measured: bool) -> float:
         """What an answer without a price of its own may have cost."""
         if self.price is None or not is_measured:
@@ -321,6 +333,10 @@ class Allowance:
         )
         stands_in = f"; a limit of {self.max_tokens:,} tokens stands in for it" if self.max_tokens else ""
         return f"{unknown}{stands_in}."
+
+
+def _all_tokens(usage: UsageReported) -> int:
+    return usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

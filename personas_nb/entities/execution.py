@@ -29,7 +29,8 @@ class Execution(Entity):
     protocol messages. ``cost_usd`` None means that the price is unknown, never 0. ``rehearsal`` runs cost 0 and
     their tokens are estimated. ``error_kind`` is None unless the run failed or was cancelled. A queued run starts
     no earlier than ``scheduled_at``; None is at once. ``credentials`` are those that were matched for its tools; None
-    where it has not begun.
+    where it has not begun. ``duration_ms`` counts the time that it ran, not that it waited; ``pauses`` is how often a
+    person's decision let it go on.
     """
 
     id: str = Field(default_factory=new_id)
@@ -71,6 +72,8 @@ class Execution(Entity):
     files: tuple[str, ...] = ()
     worker_id: str | None = None
     claim_token: int = 0
+    claimed_at: UtcDatetime | None = None
+    pauses: int = 0
     cancel_requested: bool = False
     created_at: UtcDatetime = Field(default_factory=now)
     scheduled_at: UtcDatetime | None = None

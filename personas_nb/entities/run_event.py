@@ -71,6 +71,15 @@ class WarningRaised(Entity):
     text: str
 
 
+class ApprovalAsked(Entity):
+    """The run waits until a person has decided whether a tool may be called; ``review_id`` names the decision."""
+
+    type: Literal["approval"] = "approval"
+    tool: str
+    call_id: str
+    review_id: str
+
+
 class StatusChanged(Entity):
     """The run reached a state."""
 
@@ -87,6 +96,7 @@ RunEvent = Annotated[
     | ProtocolHandled
     | UsageReported
     | WarningRaised
+    | ApprovalAsked
     | StatusChanged,
     Field(discriminator="type"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -62,6 +63,16 @@ def _fits(name: str) -> bool:
     return re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MODEL_NAME_LIMIT_CHARS}}}", name) is not None
 
 
+def arguments_hash(arguments: Any) -> str:
+    """What two calls of a tool with the same arguments have in common.
+
+    >>> arguments_hash({"a": 1, "b": 2}) == arguments_hash({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(arguments, sort_keys=True, separators=(",", ":"), default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class ToolAssignment(Entity):
     """A tool given to a persona."""
 
@@ -76,7 +87,8 @@ class ToolCallStep(Entity):
     """One tool call of an execution: what went in, what came out, how long it took.
 
     ``output`` is cut at 20 000 characters, marked. ``performed`` is False where nothing was done: rehearsal only
-    described it (``error`` is None then), or the call was refused.
+    described it (``error`` is None then), or the call was refused. ``uncertain``: it was begun, and nobody knows
+    what became of it.
     """
 
     tool: str
@@ -86,4 +98,5 @@ class ToolCallStep(Entity):
     duration_ms: int = 0
     error: str | None = None
     performed: bool = True
+    uncertain: bool = False
     started_at: UtcDatetime = Field(default_factory=now)

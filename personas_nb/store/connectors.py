@@ -53,8 +53,8 @@ COMPLETE_CONNECTORS: list[dict[str, Any]] = [
             "password": "{app_password}",
         },
         "Make an app password in your Google account (Security, 2-Step Verification, App passwords). Another "
-        "provider works with its own hosts; ports 143, 25 and 587 begin in the clear and switch to TLS, any other "
-        "port speaks TLS at once. Signing in with OAuth in a browser is not done here.",
+        "provider works with its own hosts; ports 993 and 465 speak TLS at once, on others the server may begin in the "
+        "clear and switch to TLS. Signing in with OAuth in a browser is not done here.",
     ),
     _complete(
         "slack",
@@ -92,8 +92,8 @@ COMPLETE_CONNECTORS: list[dict[str, Any]] = [
             _field("sender", "address that mails come from, if it is not the user", default=""),
         ],
         {"kind": "smtp", "host": "{host}", "port": "{port}", "user": "{user}", "password": "{password}"},
-        "Ask your mail provider for host, port, user and password of its SMTP server. Ports 25 and 587 begin in "
-        "the clear and switch to TLS, any other port speaks TLS at once.",
+        "Ask your mail provider for host, port, user and password of its SMTP server. Port 465 "
+        "speaks TLS at once, on others the server may begin in the clear and switch to TLS.",
     ),
     _complete(
         "http_bearer",

@@ -18,6 +18,7 @@ from personas_nb.entities.execution import FINISHED, Execution
 from personas_nb.errors import Conflict, QueueFull
 from personas_nb.store.budgets import BudgetTable
 from personas_nb.store.database import Store
+from personas_nb.store.intents import IntentTable
 from personas_nb.store.table import Table, encoded
 
 TEXTS = {"input_data": "input", "output_data": "output", "tool_steps": "steps"}
@@ -25,10 +26,12 @@ OPEN = ("queued", "running", "waiting")
 _USAGE = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd", "num_turns",
 )  # fmt: skip
-# Of a worker, at a moment: the oldest queued run whose time has come and whose persona has a free slot.
+# Of a worker, at a moment: the oldest queued run whose time has come and whose persona has a free slot. A run that
+# a decision lets go on has no worker where the one that began it is gone: then any may take it.
 _CLAIMABLE = """
 select e.id from executions e join personas p on p.id = e.persona_id
-where e.status = 'queued' and e.worker_id = ? and (e.scheduled_at is null or e.scheduled_at <= ?)
+where e.status = 'queued' and (e.worker_id = ? or (e.worker_id is null and e.pauses > 0))
+and (e.scheduled_at is null or e.scheduled_at <= ?)
 and p.max_concurrent > (
   select count(*) from executions r where r.persona_id = e.persona_id and r.status = 'running')
 order by e.created_at, e.rowid limit 1
@@ -42,7 +45,7 @@ class ExecutionTable(Table[Execution]):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store, "executions", Execution)
-        self._budgets = BudgetTable(store)
+        self._budgets, self._intents = BudgetTable(store), IntentTable(store)
 
     def whole(self, execution_id: str) -> Execution | None:
         """One execution with its input, output and tool steps."""
@@ -103,9 +106,10 @@ class ExecutionTable(Table[Execution]):
         """Take the oldest run that this worker queued and whose persona has a free slot: its id and new token."""
         moment = rfc3339(now())
         row = db.execute(
-            "update executions set status = 'running', claim_token = claim_token + 1, started_at = ? "
+            "update executions set status = 'running', claim_token = claim_token + 1, worker_id = ?, "
+            "claimed_at = ?, started_at = coalesce(started_at, ?) "
             f"where id = ({_CLAIMABLE}) returning id, claim_token",
-            [moment, worker_id, moment],
+            [worker_id, moment, moment, worker_id, moment],
         ).fetchone()
         return (row["id"], int(row["claim_token"])) if row else None
 
@@ -126,16 +130,21 @@ class ExecutionTable(Table[Execution]):
             raise _lost(execution_id)
         if fields.get("status") in FINISHED:
             self._budgets.settle(db, execution_id, fields.get("cost_usd"))
+            self._intents.settle_open(db, execution_id)
+            _forget_conversation(db, execution_id)
 
     def ask_cancel(self, execution_id: str) -> str | None:
         """Cancel a queued run at once, ask a running one to end; the status that it had."""
         with self.store.write() as db:
             row = db.execute(
-                "select status, cost_usd from executions where id = ?", [execution_id]
+                "select status, cost_usd, pauses from executions where id = ?", [execution_id]
             ).fetchone()
             if row is None:
                 return None
-            if row["status"] in ("queued", "waiting"):
+            if row["status"] == "waiting" or (row["status"] == "queued" and row["pauses"]):
+                self._end_waiting(db, execution_id)
+                self._budgets.settle(db, execution_id, row["cost_usd"])
+            elif row["status"] == "queued":
                 db.execute(
                     "update executions set status = 'cancelled', error_kind = 'cancelled', completed_at = ?, "
                     "error = 'Cancelled before it ran.', claim_token = claim_token + 1 where id = ?",
@@ -145,6 +154,23 @@ class ExecutionTable(Table[Execution]):
             elif row["status"] == "running":
                 db.execute("update executions set cancel_requested = 1 where id = ?", [execution_id])
             return str(row["status"])
+
+    def _end_waiting(self, db: sqlite3.Connection, execution_id: str) -> None:
+        """Cancel a run that waits for a decision, or has not gone on since; what it had is stored already."""
+        moment = rfc3339(now())
+        db.execute(
+            "update executions set status = 'cancelled', error_kind = 'cancelled', completed_at = ?, "
+            "error = 'Cancelled while it waited for a decision; what it had until then is kept.', "
+            "claim_token = claim_token + 1 where id = ?",
+            [moment, execution_id],
+        )
+        db.execute(
+            "update reviews set status = 'expired', note = 'The run was cancelled; nothing was done.', "
+            "decided_at = ? where execution_id = ? and kind = 'approval' and status = 'pending'",
+            [moment, execution_id],
+        )
+        _forget_conversation(db, execution_id)
+        self._tell_of_end(db, execution_id, moment)
 
     def cancel_requests(self, worker_id: str) -> list[str]:
         """The runs of a worker that somebody asked to end."""
@@ -179,10 +205,15 @@ class ExecutionTable(Table[Execution]):
         """Fail the runs of a worker that died; what they had until then is kept. Their ids."""
         with self.store.write() as db:
             rows = db.execute(
-                "select id, status, retry_of from executions "
-                "where worker_id = ? and status in ('queued', 'running')",
+                "select id, status, retry_of from executions where worker_id = ? "
+                "and (status = 'running' or (status = 'queued' and pauses = 0))",
                 [worker_id],
             ).fetchall()
+            # These a decision lets go on, wherever somebody serves.
+            db.execute(
+                "update executions set worker_id = null where worker_id = ? and status = 'queued' and pauses > 0",
+                [worker_id],
+            )
             for row in rows:
                 self._end_early(
                     db,
@@ -208,18 +239,24 @@ class ExecutionTable(Table[Execution]):
         status: str,
         error: str,
         error_kind: str,
-        spent_usd: float | None = None,
+        is_unbegun: bool = False,
     ) -> None:
         """End a claimed run with what its stored events tell; raises ``Conflict`` when the claim was lost.
 
-        ``spent_usd`` is what it cost where that is known for sure, as 0 before the first request; None counts
-        all that it has reserved of the budgets as spent.
+        ``is_unbegun``: nothing was asked of a model since the claim, so that it cost nothing, or what it had cost when
+        it began to wait for a decision. Otherwise all that it has reserved of the budgets counts as spent.
         """
         _check_claim(db, execution_id, token)
         self._end_early(db, execution_id, status=status, error=error, error_kind=error_kind)
-        if spent_usd is not None:
-            db.execute("update executions set cost_usd = ? where id = ?", [spent_usd, execution_id])
-        self._budgets.settle(db, execution_id, spent_usd)
+        if not is_unbegun:
+            self._budgets.settle(db, execution_id, None)
+            return
+        row = db.execute(
+            "update executions set cost_usd = case when pauses then cost_usd else 0 end where id = ? "
+            "returning cost_usd",
+            [execution_id],
+        ).fetchone()
+        self._budgets.settle(db, execution_id, row["cost_usd"])
 
     def _end_early(
         self,
@@ -237,6 +274,13 @@ class ExecutionTable(Table[Execution]):
         if text := "".join(event["text"] for event in events["text"]):
             put_text(db, execution_id, "output", text)
         steps = [event["step"] for event in events["tool_finished"]]
+        lost = self._intents.lost_steps(db, execution_id, steps)
+        steps += lost
+        warnings = [event["text"] for event in events["warning"]]
+        warnings += [
+            f"A call of {step['tool']}: {step['error']} Look before you run it again." for step in lost
+        ]
+        _forget_conversation(db, execution_id)
         if steps:
             put_text(db, execution_id, "steps", encoded(steps))
         usage = events["usage"][-1] if events["usage"] else {}
@@ -246,17 +290,14 @@ class ExecutionTable(Table[Execution]):
             "error_kind": error_kind,
             "completed_at": moment,
             "tool_calls": len(steps),
-            **(
-                {"warnings": encoded([event["text"] for event in events["warning"]])}
-                if events["warning"]
-                else {}
-            ),
+            **({"warnings": encoded(warnings)} if warnings else {}),
             **{name: usage[name] for name in _USAGE if name in usage},
         }
         assignments = ", ".join(f"{name} = ?" for name in fields)
         db.execute(
             f"update executions set {assignments}, claim_token = claim_token + 1, "
-            "duration_ms = cast((julianday(?) - julianday(started_at)) * 86400000 as integer) where id = ?",
+            "duration_ms = coalesce(duration_ms, 0) + max(0, cast((julianday(?) - "
+            "julianday(coalesce(claimed_at, started_at))) * 86400000 as integer)) where id = ?",
             [*fields.values(), at or moment, execution_id],
         )
         self._tell_of_end(db, execution_id, moment)
@@ -318,6 +359,22 @@ class RunEventTable:
             ).fetchall()
         return [(row["seq"], row["at"], row["payload"]) for row in rows]
 
+    def of_types(self, execution_id: str, *types: str) -> list[dict[str, Any]]:
+        """What was stored of these types, in order."""
+        marks = ", ".join("?" * len(types))
+        with self.store.read() as db:
+            rows = db.execute(
+                f"select payload from run_events where execution_id = ? and type in ({marks}) order by seq",
+                [execution_id, *types],
+            ).fetchall()
+        return [json.loads(row["payload"]) for row in rows]
+
+    def last_seq(self, execution_id: str) -> int:
+        """The number of the last event; 0 where there is none."""
+        with self.store.read() as db:
+            row = db.execute("select max(seq) from run_events where execution_id = ?", [execution_id])
+            return int(row.fetchone()[0] or 0)
+
 
 def put_text(db: sqlite3.Connection, execution_id: str, kind: str, content: str) -> None:
     """Write or replace one of an execution's large texts."""
@@ -326,6 +383,11 @@ def put_text(db: sqlite3.Connection, execution_id: str, kind: str, content: str)
         "on conflict (execution_id, kind) do update set content = excluded.content",
         [execution_id, kind, content],
     )
+
+
+def _forget_conversation(db: sqlite3.Connection, execution_id: str) -> None:
+    """What a paused run was to go on from; nobody needs it once the run has ended."""
+    db.execute("delete from execution_texts where execution_id = ? and kind = 'conversation'", [execution_id])
 
 
 def _check_claim(db: sqlite3.Connection, execution_id: str, token: int) -> None:

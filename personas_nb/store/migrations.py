@@ -434,4 +434,25 @@ def m007_lookup(db: Database) -> None:
         db.conn.execute(f"update tools set {assignments} where name = ?", [*changes.values(), name])
 
 
+@MIGRATIONS()
+def m008_approvals(db: Database) -> None:
+    """Decisions on tool calls, runs that wait for them, and what runs had begun to do outside."""
+    # kind: manual (a persona asks) or approval (of a tool call); the other columns are NULL unless it is one.
+    # expires_at: what is undecided then is refused
+    db.execute("alter table reviews add column kind text not null default 'manual'")
+    for column in ("tool", "call_id", "arguments_hash", "expires_at"):
+        db.execute(f"alter table reviews add column {column} text")
+    db.execute("alter table reviews add column persona_version integer")
+    db.execute(
+        "create index idx_reviews_expiry on reviews (expires_at) "
+        "where status = 'pending' and expires_at is not null"
+    )
+    # claimed_at: when it began, or went on after a decision; pauses: how often a decision let it go on
+    db.execute("alter table executions add column claimed_at text")
+    db.execute("alter table executions add column pauses integer not null default 0")
+    # status: begun, done, failed, or uncertain (it may have happened)
+    db.execute("alter table intents add column call_id text")
+    db.table("intents").create_index(["execution_id"])
+
+
 assert [migration.name for migration in MIGRATIONS._migrations] == NAMES

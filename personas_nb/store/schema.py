@@ -8,4 +8,5 @@ NAMES = [
     "m005_credentials",
     "m006_tools",
     "m007_lookup",
+    "m008_approvals",
 ]

@@ -14,6 +14,7 @@ from personas_nb.tools.files import file_read, file_write
 from personas_nb.tools.http import http_request
 from personas_nb.tools.mail import gmail_mark_read, gmail_read, gmail_search, gmail_send
 from personas_nb.vault.access import Opened
+from personas_nb.vault.redaction import Redactor
 
 
 def _no_credential(_ref: str) -> Opened:
@@ -23,16 +24,21 @@ def _no_credential(_ref: str) -> Opened:
     )
 
 
+_NO_SECRETS = Redactor({})
+
+
 class Place(NamedTuple):
     """Where a call happens: the folder that it may use, the limits that hold, and the way to its credential.
 
     ``credential`` takes the name of a credential or of its connector, ``""`` for the one that was matched first, and
-    opens it: for this call, never to be kept. Raises ``ToolDenied`` where there is none; blocks.
+    opens it: for this call, never to be kept. Raises ``ToolDenied`` where there is none; blocks. ``redactor`` is for
+    tools that cut a text themselves: half a secret cannot be recognised any more.
     """
 
     workspace: Path
     settings: Settings
     credential: Callable[[str], Opened] = _no_credential
+    redactor: Redactor = _NO_SECRETS
 
 
 Implementation = Callable[[Place, dict[str, Any]], Any]
@@ -40,7 +46,8 @@ Implementation = Callable[[Place, dict[str, Any]], Any]
 
 
 def _file_read(place: Place, arguments: dict[str, Any]) -> str:
-    return file_read(place.workspace, limit_bytes=place.settings.file_limit_bytes, **arguments)
+    limit_bytes, redact = place.settings.file_limit_bytes, place.redactor.redact
+    return file_read(place.workspace, limit_bytes=limit_bytes, redact=redact, **arguments)
 
 
 def _file_write(place: Place, arguments: dict[str, Any]) -> str:
@@ -54,10 +61,12 @@ async def _http_request(place: Place, arguments: dict[str, Any]) -> str:
     return await http_request(place.settings, **given, credential=opened)
 
 
-def _mail(tool: Callable[..., str]) -> Implementation:
+def _mail(tool: Callable[..., str], *, cuts: bool = False) -> Implementation:
     def perform(place: Place, arguments: dict[str, Any]) -> str:
         given = dict(arguments)
         opened = place.credential(given.pop("credential", None) or "")
+        if cuts:
+            given["redactor"] = place.redactor
         return tool(opened, place.settings, **given)
 
     return perform
@@ -67,8 +76,8 @@ BUILTIN: Mapping[str, Implementation] = {
     "builtin://file_read": _file_read,
     "builtin://file_write": _file_write,
     "builtin://http_request": _http_request,
-    "builtin://gmail_read": _mail(gmail_read),
-    "builtin://gmail_search": _mail(gmail_search),
+    "builtin://gmail_read": _mail(gmail_read, cuts=True),
+    "builtin://gmail_search": _mail(gmail_search, cuts=True),
     "builtin://gmail_mark_read": _mail(gmail_mark_read),
     "builtin://gmail_send": _mail(gmail_send),
 }

@@ -92,6 +92,40 @@ class Tools:
                 self._assignments.delete("persona_id = ? and tool_name = ?", [persona_id, tool.name])
             return self._assigned(persona_id)
 
+    def require_approval(self, persona: Persona | str, name: str, needed: bool = True) -> Definitions:
+        """Let a person decide on each call that the persona makes of a tool, before it is made; or no longer.
+
+        All tools of the persona that need it now. Raises NotFound for an unknown tool or persona, InvalidInput for a
+        tool that is not assigned.
+        """
+        persona_id = self._id_of(persona)
+        with self._store.write():
+            self._check_persona(persona_id)
+            assigned = {tool.name: tool for tool in self._assigned(persona_id)}
+            if name not in assigned:
+                self.get(name)  # an unknown one is said to be that
+                raise InvalidInput(
+                    f"{name} is not assigned to this persona.",
+                    hint=f"Assign it first: `%persona tools assign NAME {name}`.",
+                )
+            found = self._assignments.find("persona_id = ? and tool_name = ?", [persona_id, name], limit=1)
+            if found:
+                self._assignments.update(found[0].id, needs_approval=needed)
+            elif needed:  # a tool of a server, which is assigned in the server's row
+                self._assignments.insert(
+                    ToolAssignment(persona_id=persona_id, tool_name=name, needs_approval=True)
+                )
+            needing = self._needing(persona_id)
+            return [tool for tool in assigned.values() if tool.name in needing]
+
+    def needing_approval(self, persona: Persona | str) -> frozenset[str]:
+        """The names of the tools that the persona may only call with a person's approval."""
+        return self._needing(self._id_of(persona))
+
+    def _needing(self, persona_id: str) -> frozenset[str]:
+        found = self._assignments.find("persona_id = ? and needs_approval = 1", [persona_id])
+        return frozenset(assignment.tool_name for assignment in found)
+
     # --- functions of the notebook ------------------------------------------------------------------------
 
     def add(
@@ -222,14 +256,14 @@ class Tools:
 
     # --- runs ---------------------------------------------------------------------------------------------
 
-    def of_run(self, persona: Persona, execution_id: str, *, rehearsal: bool) -> RunTools:
-        """The tools of a run that begins; to be closed when it has ended."""
+    def of_run(self, persona: Persona, execution_id: str, *, rehearsal: bool, part: int = 0) -> RunTools:
+        """The tools of a run that begins, or goes on for the ``part``th time; to be closed when it has ended."""
         room = self._servers() if self._servers else None
         return RunTools(
             self.assigned(persona),
             execution_id=execution_id,
             functions=functions.registered(self._store.home),
-            frames=frames.frames_of(self._store.home).of_run(),
+            frames=frames.frames_of(self._store.home).of_run(execution_id, part),
             servers=room,
             mine=room.list(persona.id) if room else [],
             rehearsal=rehearsal,

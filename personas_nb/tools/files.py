@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -33,9 +33,12 @@ _SAFE = (
 _FOLDER = _SAFE | getattr(os, "O_DIRECTORY", 0)
 
 
-def file_read(workspace: Path, path: str, *, offset: int = 0, limit_bytes: int) -> str:
+def file_read(
+    workspace: Path, path: str, *, offset: int = 0, limit_bytes: int, redact: Callable[[str], str] = str
+) -> str:
     """The text of a file of the workspace from character ``offset`` on, or the listing of a folder.
 
+    ``redact`` takes secrets out of the whole text; ``offset`` counts in what is left, so that none is read in halves.
     Bytes that are not UTF-8 are shown as �, and the first line says so. Raises ToolDenied for a path that leads
     out of the workspace or is no regular file, TooLarge above the limit, ToolError for what cannot be read.
 
@@ -63,7 +66,7 @@ def file_read(workspace: Path, path: str, *, offset: int = 0, limit_bytes: int) 
                 return "The workspace is empty."
             raise _missing(root, path) from None
     _check_size(path, len(data), limit_bytes)
-    text = _as_text(data)
+    text = redact(_as_text(data))
     if offset and offset >= len(text):
         raise ToolError(f"“{path}” has {len(text)} characters.", hint="Give a smaller offset.")
     return text[max(0, offset) :]

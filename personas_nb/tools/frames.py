@@ -3,7 +3,9 @@
 - What a notebook's function returns as a frame is kept for the run; the model is told its handle, its columns and
   its first rows. A function with a parameter for a frame is given the frame that the handle names.
 - The frames of a run go when it has ended, but those of the run that ended last stay until the next one ends, so
-  that the notebook can look at them. What ``keep`` was given a name for stays as long as the process.
+  that the notebook can look at them. Those of a run that waits for a decision stay until it goes on here; where it
+  goes on elsewhere they are gone, and their numbers are not used again. What ``keep`` was given a name for stays as
+  long as the process.
 - Frames are shared, never copied. pandas 3 copies what is changed; before it, a function that changes a frame
   changes it for all.
 """
@@ -14,7 +16,7 @@ import re
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from personas_nb.errors import InvalidInput, NotFound, did_you_mean
 
 PREFIX = "df:"
 FRAMES_LIMIT = 50  # of one run; the oldest goes first
+WAITING_RUNS = 8  # whose frames are held; the oldest lets go first
+PART_NUMBERS = 1000  # of the frames of each part of a run that waited
 HEAD_ROWS = 5
 HEAD_LIMIT_CHARS = 2_000
 COLUMNS_LIMIT = 60
@@ -45,6 +49,7 @@ class Frames:
         self._kept: dict[str, Any] = {}
         self._open: list[RunFrames] = []
         self._last: RunFrames | None = None
+        self._waiting: OrderedDict[str, RunFrames] = OrderedDict()  # by the ids of their runs
         self._lock = threading.Lock()
 
     def keep(self, name: str, frame: Any) -> str:
@@ -81,12 +86,23 @@ class Frames:
                     return frames[name]
             raise self.unknown(handle, [known for frames in places for known in frames])
 
-    def of_run(self) -> RunFrames:
-        """A place for the frames of a run that begins; to be closed when it has ended."""
-        run = RunFrames(self)
+    def of_run(self, execution_id: str = "", part: int = 0) -> RunFrames:
+        """A place for the frames of a run that begins; to be closed when it has ended.
+
+        ``part`` is how often it has waited: it finds its frames again if it waited in this process.
+        """
         with self._lock:
+            run = self._waiting.pop(execution_id, None) or RunFrames(self, part * PART_NUMBERS)
             self._open.append(run)
         return run
+
+    def wait(self, execution_id: str, run: RunFrames) -> None:
+        """The run waits for a decision."""
+        self.end(run)
+        with self._lock:
+            self._waiting[execution_id] = run
+            while len(self._waiting) > WAITING_RUNS:
+                self._waiting.popitem(last=False)
 
     def kept(self, name: str) -> Any:
         """A frame kept by name, or None."""
@@ -117,18 +133,19 @@ class Frames:
 
 
 class RunFrames:
-    """The frames of one run, at most ``FRAMES_LIMIT``."""
+    """The frames of one run, at most ``FRAMES_LIMIT``; their numbers begin after ``after``."""
 
-    def __init__(self, all_frames: Frames) -> None:
+    def __init__(self, all_frames: Frames, after: int = 0) -> None:
         self.frames: OrderedDict[str, Any] = OrderedDict()
         self._all = all_frames
         self._counts: dict[str, int] = {}
+        self._after = after
         self._lock = threading.Lock()
 
     def put(self, name: str, frame: Any) -> str:
         """Keep a frame for the run; its handle."""
         with self._lock:
-            number = self._counts[name] = self._counts.get(name, 0) + 1
+            number = self._counts[name] = self._counts.get(name, self._after) + 1
             handle = f"{name}-{number}"
             self.frames[handle] = frame
             while len(self.frames) > FRAMES_LIMIT:
@@ -142,7 +159,7 @@ class RunFrames:
             if name in self.frames:
                 return self.frames[name]
             base, _, number = name.rpartition("-")
-            if number.isdigit() and 0 < int(number) <= self._counts.get(base, 0):
+            if number.isdigit() and 0 < int(number) <= self._counts.get(base, self._after):
                 raise NotFound(
                     f"The frame “{handle}” is gone: a run keeps its last {FRAMES_LIMIT}.",
                     hint="Make it again.",
@@ -155,6 +172,10 @@ class RunFrames:
     def close(self) -> None:
         """The run has ended."""
         self._all.end(self)
+
+    def wait(self, execution_id: str) -> None:
+        """The run waits for a decision; ``close`` no longer applies."""
+        self._all.wait(execution_id, self)
 
 
 def handle_schema(kind: str) -> dict[str, Any]:
@@ -187,8 +208,8 @@ def as_frame(value: Any) -> Any:
     return value if isinstance(value, pandas.DataFrame) else None
 
 
-def described(handle: str, frame: Any) -> str:
-    """What a model is told of a frame: handle, shape, columns, first rows."""
+def described(handle: str, frame: Any, redact: Callable[[str], str] = str) -> str:
+    """What a model is told of a frame: handle, shape, columns, first rows; ``redact`` takes secrets out of these."""
     rows, columns = frame.shape
     named = [
         f"{name} ({kind})"
@@ -197,6 +218,7 @@ def described(handle: str, frame: Any) -> str:
     more = f" … and {columns - COLUMNS_LIMIT} more" if columns > COLUMNS_LIMIT else ""
     has_default_index = type(frame.index).__name__ == "RangeIndex"
     head = frame.iloc[:HEAD_ROWS, :COLUMNS_LIMIT].to_csv(index=not has_default_index, lineterminator="\n")
+    head = redact(head)  # before the cut
     if len(head) > HEAD_LIMIT_CHARS:
         head = f"{head[:HEAD_LIMIT_CHARS]}…\n"
     first = f"The first {HEAD_ROWS} rows" if rows > HEAD_ROWS else "All rows"

@@ -30,6 +30,7 @@ from personas_nb.tools.frames import RunFrames, as_frame, described, handle_sche
 from personas_nb.tools.main_thread import on_main_thread
 
 SCHEME = "notebook://"
+Redact = Callable[[str], str]
 # What the house offers to every model beside the tools, under these names.
 RESERVED = frozenset(
     (
@@ -72,7 +73,7 @@ def function_tool(
     """The function as a tool; raises ``InvalidInput`` for what cannot be one."""
     if not callable(function) or isinstance(function, type):
         raise InvalidInput(
-            f"A {type(function).__name__} cannot be a tool.",
+            f"A tool is a function, and no {type(function).__name__}.",
             hint="Give a function: studio.tools.add(function).",
         )
     tool_name = _name_of(function, name)
@@ -127,17 +128,18 @@ def implementation(tool: NotebookFunction, execution_id: str, frames: RunFrames)
     """What the gateway calls in one run: arguments become values, frames are looked up, the result becomes text."""
     name = tool.definition.name
 
-    async def perform(_place: Place, arguments: dict[str, Any]) -> Any:
+    async def perform(place: Place, arguments: dict[str, Any]) -> Any:
+        redact = place.redactor.redact
         if tool.is_async:
             values = _values(tool, arguments, frames)
-            return _shown(name, await _awaited(name, tool.function(**values)), frames)
+            return _shown(name, await _awaited(name, tool.function(**values)), frames, redact)
         cancelled = threading.Event()
 
         def call() -> Any:
             values = _values(tool, arguments, frames)
             if cancelled.is_set():  # the last moment at which nothing has happened
                 raise ToolError("The call was cancelled before it began.")
-            return _shown(name, _called(name, tool.function, values), frames)
+            return _shown(name, _called(name, tool.function, values), frames, redact)
 
         try:
             if tool.main_thread:
@@ -341,7 +343,7 @@ async def _awaited(name: str, result: Any) -> Any:
         raise ToolError(f"{name} failed with {type(error).__name__}.") from None
 
 
-def _shown(name: str, result: Any, frames: RunFrames) -> str:
+def _shown(name: str, result: Any, frames: RunFrames, redact: Redact) -> str:
     """The result as text, each frame in it as its handle."""
     from personas_nb.tools.gateway import as_text
 
@@ -349,17 +351,19 @@ def _shown(name: str, result: Any, frames: RunFrames) -> str:
         if inspect.iscoroutine(result):
             result.close()
         raise ToolError(f"{name} returned something to await.", hint="Define it with async def.")
-    return as_text(_with_frames_described(name, result, frames, 0))
+    return as_text(_with_frames_described(name, result, frames, redact, 0))
 
 
-def _with_frames_described(name: str, value: Any, frames: RunFrames, depth: int) -> Any:
+def _with_frames_described(name: str, value: Any, frames: RunFrames, redact: Redact, depth: int) -> Any:
     frame = as_frame(value)
     if frame is not None:
-        return described(frames.put(name, frame), frame)
+        return described(frames.put(name, frame), frame, redact)
     if depth >= _NESTED:
         return value
     if type(value) is dict:
-        return {key: _with_frames_described(name, item, frames, depth + 1) for key, item in value.items()}
+        return {
+            key: _with_frames_described(name, item, frames, redact, depth + 1) for key, item in value.items()
+        }
     if type(value) in (list, tuple):
-        return [_with_frames_described(name, item, frames, depth + 1) for item in value]
+        return [_with_frames_described(name, item, frames, redact, depth + 1) for item in value]
     return value

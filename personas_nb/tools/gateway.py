@@ -1,7 +1,8 @@
 """The one door that every tool call of every engine passes.
 
-In order: is it its turn, is it assigned, do its arguments fit, what is it in a rehearsal, how long may it take;
-and on the way back: text, redaction, a cut. Redaction comes before the cut, which might leave half a secret.
+In order: is it its turn, is it assigned, do its arguments fit, what is it in a rehearsal, did a person approve it
+where one must, is the intent written where it acts outside, how long may it take; and on the way back: text,
+redaction, a cut. Redaction comes before the cut, which might leave half a secret.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from personas_nb.entities.base import now
-from personas_nb.entities.tool import ToolCallStep, ToolDefinition, model_names
+from personas_nb.entities.tool import ToolCallStep, ToolDefinition, arguments_hash, model_names
 from personas_nb.errors import PersonaError, ToolDenied, ToolError, ToolTimeout, did_you_mean
 from personas_nb.settings import Settings
 from personas_nb.tools.arguments import check_arguments
 from personas_nb.tools.builtin import BUILTIN, Implementation, Place, in_rehearsal
 from personas_nb.tools.scratch import Scratch
-from personas_nb.vault.access import Access
+from personas_nb.vault.access import Access, NoCredential
 from personas_nb.vault.redaction import Redactor
 
 CALLS_AT_ONCE = (
@@ -37,6 +38,19 @@ class _Outcome(NamedTuple):
     output: str = ""
     error: str | None = None
     performed: bool = False
+    is_late: bool = False
+
+
+class Intents(Protocol):
+    """Where is written down what is about to be done outside, before it is done."""
+
+    async def begin(self, tool: str, call_id: str, arguments_hash: str) -> str:
+        """Store the intent and return its id; raises ``PersonaError`` where that fails."""
+        ...
+
+    def settle(self, intent_id: str, status: str) -> None:
+        """``done``, ``failed``, ``refused`` (nothing was done) or ``uncertain``; waits for nothing."""
+        ...
 
 
 class Gateway:
@@ -46,6 +60,8 @@ class Gateway:
     a tool, so that no file or server gets one, and out of what comes back. In a ``rehearsal`` tools of effect
     ``none`` are performed, ``local`` ones too but in a scratch copy of the workspace, and ``outside`` ones are
     described. ``implementations`` has what runs behind each ``script_path``, ``access`` what tools may log in with.
+    A tool of ``held`` is performed only for calls that were ``approve``d. ``intents`` are written before effects
+    outside.
     """
 
     def __init__(
@@ -58,6 +74,8 @@ class Gateway:
         rehearsal: bool = False,
         implementations: Mapping[str, Implementation] = BUILTIN,
         access: Access | None = None,
+        held: Collection[str] = (),
+        intents: Intents | None = None,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self.model_names = model_names(self._tools)
@@ -70,6 +88,11 @@ class Gateway:
         self._rehearsal = rehearsal
         self._implementations = implementations
         self._access = access
+        self._held = frozenset(held)
+        self._approved: dict[str, str] = {}  # call id: hash of the arguments
+        self._intents = intents
+        self.interrupted: list[ToolCallStep] = []
+        """Calls outside that were cancelled in the middle: they may have happened."""
         self._scratch: Scratch | None = None
         self._filled: asyncio.Future[None] | None = None
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
@@ -91,7 +114,7 @@ class Gateway:
         async with self._turns:
             begun = time.monotonic()
             arguments = self._redactor.redact_value([arguments])[0]
-            outcome = await self._outcome(name, arguments)
+            outcome = await self._outcome(name, arguments, call_id)
             return self.record(
                 name,
                 arguments,
@@ -128,6 +151,31 @@ class Gateway:
             started_at=now() - timedelta(milliseconds=duration_ms),
         )
 
+    @property
+    def has_held(self) -> bool:
+        """Whether a person must decide on calls of some of the tools."""
+        return any(self._must_wait(name) for name in self._tools)
+
+    def waits(self, name: str, arguments: dict[str, Any], *, call_id: str = "") -> bool:
+        """Whether a person must decide on this call before it is made; one that would be refused anyway needs none."""
+        name = self.shown_name(name)
+        if not self._must_wait(name):
+            return False
+        arguments = self._redactor.redact_value([arguments])[0]
+        try:
+            check_arguments(self._assigned(name), arguments)
+        except PersonaError:
+            return False
+        return not self._is_approved(call_id, arguments)
+
+    def hash_of(self, arguments: Any) -> str:
+        """What an approval is bound to: the arguments as the tool would get them."""
+        return arguments_hash(self._redactor.redact_value([arguments])[0])
+
+    def approve(self, call_id: str, arguments_hash: str) -> None:
+        """A person approved a call with these arguments; it holds for one call."""
+        self._approved[call_id] = arguments_hash
+
     def shown(self, arguments: Any) -> dict[str, Any]:
         """The arguments of a call as they may be stored: redacted, cut, not too deep, and fit for UTF-8."""
         plain = self._plain(arguments, 0)
@@ -142,16 +190,64 @@ class Gateway:
         if self._scratch is not None:
             self._scratch.close()
 
-    async def _outcome(self, name: str, arguments: dict[str, Any]) -> _Outcome:
+    async def _outcome(self, name: str, arguments: dict[str, Any], call_id: str) -> _Outcome:
         try:
             tool = self._assigned(name)
             check_arguments(tool, arguments)
-            if self._rehearsal and _is_described(tool):
-                return _Outcome(in_rehearsal(name, self.shown(arguments)))
+            if self._rehearsal and (_is_described(tool) or name in self._held):
+                would_wait = " A real run would first wait for your approval." if name in self._held else ""
+                return _Outcome(in_rehearsal(name, self.shown(arguments)) + would_wait)
             perform = self._implementation(tool)
+            self._check_approved(name, arguments, call_id)
         except PersonaError as error:
             return _Outcome(error=str(error))
-        return await self._performed(tool, perform, arguments)
+        return await self._intended(tool, perform, arguments, call_id)
+
+    def _must_wait(self, name: str) -> bool:
+        return name in self._held and not self._rehearsal
+
+    def _is_approved(self, call_id: str, arguments: Any) -> bool:
+        return bool(call_id) and self._approved.get(call_id) == arguments_hash(arguments)
+
+    def _check_approved(self, name: str, arguments: dict[str, Any], call_id: str) -> None:
+        """An approval is used up by the call that it was given for."""
+        if not self._must_wait(name):
+            return
+        is_approved = self._is_approved(call_id, arguments)
+        self._approved.pop(call_id, None)
+        if not is_approved:
+            raise ToolDenied(
+                f"{name} needs a person's approval, which this call does not have.",
+                hint="Go on without it, and say so.",
+            )
+
+    async def _intended(
+        self, tool: ToolDefinition, perform: Implementation, arguments: dict[str, Any], call_id: str
+    ) -> _Outcome:
+        """Perform it; where it acts outside, between an intent and what became of that."""
+        if self._intents is None or self._rehearsal or tool.effect != "outside":
+            return await self._performed(tool, perform, arguments)
+        try:
+            intent = await self._intents.begin(tool.name, call_id, arguments_hash(arguments))
+        except PersonaError as error:
+            return _Outcome(error=f"{tool.name} was not called: {error}")
+        begun, status = time.monotonic(), "uncertain"
+        try:
+            outcome = await self._performed(tool, perform, arguments)
+            status = _status_of(outcome)
+            return outcome
+        except asyncio.CancelledError:
+            step = self.record(
+                tool.name,
+                arguments,
+                call_id=call_id,
+                error="It may have happened: the run ended before it answered.",
+                duration_ms=round((time.monotonic() - begun) * 1000),
+            )
+            self.interrupted.append(step.changed(uncertain=True))
+            raise
+        finally:
+            self._intents.settle(intent, status)
 
     def _assigned(self, name: str) -> ToolDefinition:
         if name in self._tools:
@@ -187,11 +283,13 @@ class Gateway:
                     output = await asyncio.to_thread(_in_thread, tool, perform, place, arguments)
         except (Exception, SystemExit) as error:  # a tool is anybody's code; what it raises answers the model
             late = _late(tool, limit_seconds) if clock.expired() else error
-            return _Outcome(error=self._noted(tool, _sentence(tool, late)), performed=True)
+            is_done = not isinstance(error, NoCredential)
+            said = self._noted(tool, _sentence(tool, late))
+            return _Outcome(error=said, performed=is_done, is_late=clock.expired())
         return _Outcome(self._noted(tool, output), performed=True)
 
     async def _place(self, tool: ToolDefinition) -> Place:
-        place = Place(self.workspace, self._settings)
+        place = Place(self.workspace, self._settings, redactor=self._redactor)
         if self._access is not None:
             needs = tool.requires_credential_type
             place = place._replace(credential=partial(self._access.open, tool.name, needs=needs))
@@ -233,6 +331,15 @@ class Gateway:
         if len(text) <= limit_chars:
             return text
         return f"{text[:limit_chars]}\n… cut: {limit_chars} of {len(text)} characters"
+
+
+def _status_of(outcome: _Outcome) -> str:
+    """What became of an intent; a tool that took too long may go on in its thread, or at the other end."""
+    if outcome.is_late:
+        return "uncertain"
+    if not outcome.performed:
+        return "refused"
+    return "done" if outcome.error is None else "failed"
 
 
 def _is_described(tool: ToolDefinition) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from personas_nb.entities.mcp_server import McpTool
@@ -23,9 +23,12 @@ _NOT_AT_TOP = ("oneOf", "anyOf", "allOf", "$schema")  # the APIs refuse the firs
 
 
 def offered_tools(
-    server: str, listed: Iterable[Any], only: Sequence[str] = ()
+    server: str, listed: Iterable[Any], only: Sequence[str] = (), *, hide: Callable[[str], str] = str
 ) -> tuple[list[McpTool], list[str]]:
-    """The tools of a server, and in sentences what was left out; ``only`` chooses some by the server's names."""
+    """The tools of a server, and in sentences what was left out; ``only`` chooses some by the server's names.
+
+    ``hide`` takes secrets out of what it says of them, before that is cut.
+    """
     tools: list[McpTool] = []
     notes: list[str] = []
     listed = list(listed)
@@ -41,9 +44,11 @@ def offered_tools(
             break
         why = _unfit(tool)
         if why:
-            notes.append(f"{one_line(str(tool.name), 60) or 'A tool without a name'} is left out: {why}.")
+            notes.append(
+                f"{one_line(hide(str(tool.name)), 60) or 'A tool without a name'} is left out: {why}."
+            )
             continue
-        tools.append(_tool(server, tool, taken))
+        tools.append(_tool(server, tool, taken, hide))
     return tools, notes
 
 
@@ -58,8 +63,8 @@ def one_line(text: str, limit_chars: int) -> str:
     return plain if len(plain) <= limit_chars else f"{plain[: limit_chars - 1]}…"
 
 
-def _tool(server: str, tool: Any, taken: set[str]) -> McpTool:
-    short = re.sub(r"[^A-Za-z0-9_-]+", "_", tool.name)[:NAME_LIMIT_CHARS].strip("_") or "tool"
+def _tool(server: str, tool: Any, taken: set[str], hide: Callable[[str], str]) -> McpTool:
+    short = re.sub(r"[^A-Za-z0-9_-]+", "_", hide(tool.name))[:NAME_LIMIT_CHARS].strip("_") or "tool"
     name, number = short, 1
     while name in taken:
         number += 1
@@ -69,8 +74,8 @@ def _tool(server: str, tool: Any, taken: set[str]) -> McpTool:
     return McpTool(
         name=tool.name,
         shown=f"{server}.{name}",
-        description=one_line(tool.description or tool.title or "", ABOUT_LIMIT_CHARS),
-        input_schema=_schema(tool.input_schema),
+        description=one_line(hide(tool.description or tool.title or ""), ABOUT_LIMIT_CHARS),
+        input_schema=_schema(tool.input_schema, hide),
         is_repeatable=bool(hints and (hints.read_only_hint or hints.idempotent_hint)),
     )
 
@@ -107,20 +112,20 @@ def _depth(value: Any) -> int:
     return deepest
 
 
-def _schema(schema: dict[str, Any]) -> dict[str, Any]:
+def _schema(schema: dict[str, Any], hide: Callable[[str], str]) -> dict[str, Any]:
     kept = {key: value for key, value in schema.items() if key not in _NOT_AT_TOP}
-    shown: dict[str, Any] = _with_short_texts({"type": "object", "properties": {}, **kept})
+    shown: dict[str, Any] = _with_short_texts({"type": "object", "properties": {}, **kept}, hide)
     return shown
 
 
-def _with_short_texts(value: Any) -> Any:
+def _with_short_texts(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, list):
-        return [_with_short_texts(item) for item in value]
+        return [_with_short_texts(item, hide) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: one_line(item, 400)
+        key: one_line(hide(item), 400)
         if key in ("description", "title") and isinstance(item, str)
-        else _with_short_texts(item)
+        else _with_short_texts(item, hide)
         for key, item in value.items()
     }

@@ -25,6 +25,7 @@ from personas_nb.tools.mail_query import criteria, quoted
 from personas_nb.tools.mail_servers import mailbox, smtp_server, submission
 from personas_nb.tools.mail_text import header, readable
 from personas_nb.vault.access import Opened
+from personas_nb.vault.redaction import Redactor
 
 if TYPE_CHECKING:
     from imap_tools.mailbox import BaseMailBox
@@ -34,6 +35,7 @@ RECIPIENTS_LIMIT = 100
 LISTED_TEXT_CHARS = 1_500
 LISTED_BYTES = 256 * KIB  # of one mail among several
 
+_NO_SECRETS = Redactor({})
 _WORD = r"[^\s@,;:<>()\[\]\"\\]+"
 _ADDRESS = re.compile(f"{_WORD}@{_WORD}")
 _PARTS = re.compile(r'(?:"[^"]*"|[^",;])+')  # what commas and semicolons separate
@@ -55,10 +57,12 @@ def gmail_read(
     limit: int = 10,
     unread: bool = False,
     offset: int = 0,
+    redactor: Redactor = _NO_SECRETS,
 ) -> str:
     """One mail whole, or the newest ones of the inbox, as JSON; they stay unread.
 
-    A text that is too long for one answer is cut and says so; ``offset`` goes on in it. Raises ``ToolError`` and
+    A text that is too long for one answer is cut and says so; ``offset`` goes on in it, counted without the secrets
+    that ``redactor`` takes out. Raises ``ToolError`` and
     ``InvalidInput`` with a sentence for everything that goes wrong.
     """
     with mailbox(opened, settings) as box:
@@ -67,17 +71,19 @@ def gmail_read(
             fetched = _fetch(box, uid, settings.mail_limit_bytes)
             if fetched is None:
                 raise _no_mail(message_id)
-            return _one(box, fetched, settings, offset)
+            return _one(box, fetched, settings, offset, redactor)
         found = box.uids("UNSEEN" if unread else "ALL", None)
-        return _several(box, found, limit, settings)
+        return _several(box, found, limit, settings, redactor)
 
 
-def gmail_search(opened: Opened, settings: Settings, query: str, limit: int = 10) -> str:
+def gmail_search(
+    opened: Opened, settings: Settings, query: str, limit: int = 10, redactor: Redactor = _NO_SECRETS
+) -> str:
     """The newest mails of the inbox that match, as JSON; ``query`` is written as in Gmail."""
     asked = criteria(query, datetime.now(UTC).date())
     with mailbox(opened, settings) as box:
         found = box.uids(asked.encode(), None if asked.isascii() else "UTF-8")
-        return _several(box, found, limit, settings)
+        return _several(box, found, limit, settings, redactor)
 
 
 def gmail_mark_read(opened: Opened, settings: Settings, message_id: str) -> str:
@@ -127,9 +133,9 @@ def gmail_send(
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def _one(box: BaseMailBox, fetched: _Fetched, settings: Settings, offset: int) -> str:
+def _one(box: BaseMailBox, fetched: _Fetched, settings: Settings, offset: int, redactor: Redactor) -> str:
     room = settings.tool_output_limit_chars
-    mail = _shown(box, fetched, settings.mail_limit_bytes)
+    mail = _shown(box, fetched, settings.mail_limit_bytes, redactor)
     text = mail["text"]
     if offset and offset >= len(text):
         raise InvalidInput(f"The text has {len(text):,} characters.", hint="Give a smaller offset.")
@@ -138,19 +144,22 @@ def _one(box: BaseMailBox, fetched: _Fetched, settings: Settings, offset: int) -
         end = min(len(text), begin + chars)
         mail["text"] = text[begin:end]
         if begin or end < len(text):
-            mail["text_part"] = f"characters {begin:,} to {end:,} of {len(text):,}; go on with offset={end}"
+            more = f"; go on with offset={end}" if end < len(text) else ""
+            mail["text_part"] = f"characters {begin:,} to {end:,} of {len(text):,}{more}"
         answer = _json(mail)
         if len(answer) <= room or chars < 100:
             return answer
         chars = chars * 3 // 4
 
 
-def _several(box: BaseMailBox, found: Sequence[str], limit: int, settings: Settings) -> str:
+def _several(
+    box: BaseMailBox, found: Sequence[str], limit: int, settings: Settings, redactor: Redactor
+) -> str:
     if not 1 <= limit <= MAILS_LIMIT:
         raise InvalidInput(f"“limit” must be from 1 to {MAILS_LIMIT}.")
     newest = sorted(found, key=int, reverse=True)[:limit]
     fetched = [_fetch(box, uid, LISTED_BYTES) for uid in newest]
-    mails = [_shown(box, each, LISTED_BYTES) for each in fetched if each is not None]
+    mails = [_shown(box, each, LISTED_BYTES, redactor) for each in fetched if each is not None]
     texts = [mail["text"] for mail in mails]
     chars = LISTED_TEXT_CHARS
     while True:
@@ -164,13 +173,14 @@ def _several(box: BaseMailBox, found: Sequence[str], limit: int, settings: Setti
         chars = chars * 3 // 4
 
 
-def _shown(box: BaseMailBox, fetched: _Fetched, limit_bytes: int) -> dict[str, Any]:
+def _shown(box: BaseMailBox, fetched: _Fetched, limit_bytes: int, redactor: Redactor) -> dict[str, Any]:
     is_cut = fetched.size_bytes > limit_bytes
     mail = {
         "message_id": f"{_validity(box)}.{fetched.uid}",
         "unread": fetched.is_unread,
         **readable(fetched.raw, is_cut=is_cut),
     }
+    mail["text"] = redactor.redact(mail["text"], cut_off=is_cut)  # before it is cut further
     if not mail["cc"]:
         del mail["cc"]
     if is_cut:

@@ -31,6 +31,7 @@ CLOSE_SECONDS = 3.0
 LINE_LIMIT_BYTES = 64 * 1024 * 1024  # of one message of a server
 PAGES_LIMIT = 20  # of a list of tools
 SAID_LINES = 5
+SAID_LIMIT_BYTES = 64 * 1024  # of one line of it
 
 logging.getLogger("mcp").addHandler(logging.NullHandler())  # or Python would print its errors into a cell
 
@@ -65,6 +66,8 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     folder: Path = Path()
     cwd: Path = Path()
+    hide: Callable[[str], str] = field(default=str, repr=False)
+    """Takes those secrets out of what the server says, before that is cut."""
 
 
 class Lost(ToolError):
@@ -82,6 +85,7 @@ class Connection:
         self.is_suspect = False  # a call got no answer in its time
         self._launch = launch
         self._said: deque[str] = deque(maxlen=SAID_LINES)
+        self._unfinished = b""  # the line of stderr that has no end yet
         self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
@@ -103,7 +107,7 @@ class Connection:
         except PersonaError:
             raise
         except Exception as error:  # the library, its transports and the system raise many kinds
-            raise self._trouble(f"could not be started: {_reason(error)}") from None
+            raise self._trouble(f"could not be started: {_reason(error, self.target.hide)}") from None
         return self
 
     @property
@@ -152,7 +156,9 @@ class Connection:
             raise
         text = text_of(result)
         if result.is_error:
-            raise ToolError(text.strip() or f"{self.target.name} says that the call failed.")
+            raise ToolError(
+                self.target.hide(text).strip() or f"{self.target.name} says that the call failed."
+            )
         return text
 
     async def close(self) -> None:
@@ -175,10 +181,10 @@ class Connection:
         except MCPError as error:
             if error.code in _GONE and await self._is_gone():
                 raise self._lost() from None
-            raise self._trouble(f"refused the call: {_reason(error)}", said=False) from None
+            raise self._trouble(f"refused the call: {_reason(error, self.target.hide)}", said=False) from None
         except ValueError as error:  # pydantic's too
             raise self._trouble(
-                f"answered with something that is no result: {_reason(error)}", said=False
+                f"answered with something that is no result: {_reason(error, self.target.hide)}", said=False
             ) from None
         except Exception as error:  # the transports raise many kinds
             raise self._lost() from error
@@ -316,12 +322,17 @@ class Connection:
 
     async def _listen(self, process: Any) -> None:
         while chunk := await process.stderr.read(4096):
-            for line in chunk.splitlines():
+            *lines, rest = (self._unfinished + chunk).split(b"\n")
+            self._unfinished = rest[:SAID_LIMIT_BYTES]
+            for line in lines:
                 self._hear(line)
 
     def _hear(self, line: bytes) -> None:
-        if text := line.decode(errors="replace").strip():
-            self._said.append(text[:300])
+        if text := self._shown(line):
+            self._said.append(text)
+
+    def _shown(self, line: bytes) -> str:
+        return self.target.hide(line.decode(errors="replace").strip())[:300]
 
     def _lost(self) -> Lost:
         error = self._trouble("ended in the middle of the call")
@@ -330,7 +341,7 @@ class Connection:
     def _trouble(self, what: str, *, said: bool = True) -> ToolError:
         from personas_nb.tools.listing import one_line
 
-        words = one_line(" ".join(self._said), 300) if said else ""
+        words = one_line(" ".join([*self._said, self._shown(self._unfinished)]), 300) if said else ""
         tail = f"; it said: {words}" if words else ""
         return ToolError(f"The server {self.target.name} {what}{tail}.".replace("..", "."))
 
@@ -415,14 +426,14 @@ def _only(error: BaseException) -> Exception:
     return error if isinstance(error, Exception) else ToolError(type(error).__name__)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, hide: Callable[[str], str]) -> str:
     from pydantic import ValidationError
 
+    text = " ".join(str(_only(error)).split())
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"[:300]
-    text = " ".join(str(_only(error)).split())
-    return text[:300] or type(error).__name__
+        text = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return hide(text)[:300] or type(error).__name__
 
 
 async def _undisturbed(closing: Any) -> None:

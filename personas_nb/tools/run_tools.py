@@ -59,6 +59,7 @@ class RunTools:
         self.secrets: dict[str, str] = {}
         self.texts: list[str] = []
         self._frames = frames
+        self._execution_id, self._waits = execution_id, False
         self._links: list[_Link] = []
         own: dict[str, Implementation] = {}
         shown: list[ToolDefinition] = []
@@ -83,9 +84,16 @@ class RunTools:
         self.definitions = shown
         self.implementations: Mapping[str, Implementation] = ChainMap(own, BUILTIN)  # type: ignore[arg-type]
 
+    def wait(self) -> None:
+        """The run waits for a decision: its frames outlive ``close``."""
+        self._waits = True
+
     def close(self) -> None:
         """Let the frames go, and end the servers; does not wait for these."""
-        self._frames.close()
+        if self._waits:
+            self._frames.wait(self._execution_id)
+        else:
+            self._frames.close()
         for link in self._links:
             link.close()
 

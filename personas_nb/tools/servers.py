@@ -24,6 +24,7 @@ from personas_nb.errors import InvalidInput, NotFound, PersonaError, did_you_mea
 from personas_nb.store.database import Store
 from personas_nb.tools.listing import offered_tools, one_line
 from personas_nb.tools.mcp import Connection, Launcher, Target
+from personas_nb.vault.access import secret_parts
 from personas_nb.vault.credentials import Credentials
 from personas_nb.vault.redaction import Redactor, check_secret
 
@@ -36,9 +37,11 @@ _SECRET_NAME = re.compile(
     r"|token$|apikey|password",
     re.IGNORECASE,
 )
-# Beginnings of keys that many services give out; Bearer and Basic for headers of any name.
+# Beginnings of keys that many services give out; Bearer and Basic for headers of any name; a password in an address.
 _SECRET_VALUE = re.compile(
     r"(?:sk-|gh[pousr]_|github_pat_|xox[abposr]-|glpat-|AKIA|ya29\.|Bearer |Basic )\S{8,}"
+    r"|[a-z][a-z0-9+.-]*://[^/?#\s]*:[^/?#\s]*@",
+    re.IGNORECASE,
 )
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -148,6 +151,7 @@ class Servers:
             headers=self._opened(server.headers),
             folder=folder,
             cwd=cwd,
+            hide=Redactor(self.secrets([server])).redact,
         )
 
     def connection(self, target: Target) -> Connection:
@@ -166,13 +170,10 @@ class Servers:
                 if not value.startswith(REFERENCE):
                     continue
                 with suppress(PersonaError):
-                    opened = self._open(value)
-                    check_secret(name, opened)
-                    found[f"{server.name}_{name}"] = opened
-                    scheme, _, token = opened.partition(" ")
-                    if scheme.lower() in ("bearer", "basic", "token"):  # it may come back without the word
-                        check_secret(name, token)
-                        found[f"{server.name}_{name}"] = token
+                    for part, text in secret_parts(self._open(value)).items():
+                        with suppress(InvalidInput):  # too short to be told from ordinary text
+                            check_secret(name, text)
+                            found[f"{server.name}_{name}{part}"] = text
         return found
 
     # --- secrets ------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ class Servers:
                 listed = await connection.tools()
             finally:
                 await connection.close()
-            tools, notes = offered_tools(server.name, listed, server.only)
+            tools, notes = offered_tools(server.name, listed, server.only, hide=hide.redact)
             fields["latency_ms"] = round((time.monotonic() - begun) * 1000)
             fields["detail"] = " ".join(notes)
             fields["offered"] = hide.redact_value([tool.model_dump() for tool in tools])

@@ -7,17 +7,25 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from urllib.parse import unquote
 
 from personas_nb.entities.connector import Connector
 from personas_nb.entities.execution import CredentialUse
 from personas_nb.entities.tool import ToolDefinition
 from personas_nb.errors import InvalidInput, KeyUnavailable, NotFound, PersonaError, ToolDenied, did_you_mean
+from personas_nb.vault.cipher import key_id_of
 from personas_nb.vault.credentials import Credentials
 from personas_nb.vault.environment import variables
 from personas_nb.vault.lookup import Match, matches
 from personas_nb.vault.redaction import Redactor, check_secret
+
+
+class NoCredential(ToolDenied):
+    """The tool got no credential, so that nothing was done."""
 
 
 class Opened(Mapping[str, str]):
@@ -64,22 +72,25 @@ class Access:
     def open(self, tool: str, ref: str, needs: str | None = None) -> Opened:
         """The credential of that name, or of that connector, that was matched for the tool; ``""``: the first.
 
-        Raises ``ToolDenied`` where there is none, or where it was removed or changed after the run began, and
-        ``VaultError`` where it does not open. ``needs`` is the type that the tool requires, for the next step.
+        Raises ``NoCredential`` where there is none, where it was removed or changed after the run began, and where
+        it does not open. ``needs`` is the type that the tool requires, for the next step.
         """
         found = self._found(tool, ref, needs)
         try:
             row = self._credentials.get(found.credential.id)
         except NotFound:
-            raise ToolDenied(
+            raise NoCredential(
                 f"The credential “{found.credential.name}” was removed after this run began.",
                 hint="Go on without it and say so; a person adds it again, then runs again.",
             ) from None
-        fields = self._credentials.opened(row)
+        try:
+            fields = self._credentials.opened(row)
+        except PersonaError as error:
+            raise NoCredential(error.message, hint=error.hint) from None
         for key in row.sealed:
             # Its value is not known to what keeps secrets out of the output.
             if self._redactor.redact(fields[key]) == fields[key]:
-                raise ToolDenied(
+                raise NoCredential(
                     f"The credential “{row.name}” was changed after this run began.",
                     hint="Go on without it and say so; the next run has the new one.",
                 )
@@ -140,12 +151,19 @@ class Access:
         ]
         defined = [field.key for field in match.connector.fields] if match.connector else []
         fields = dict.fromkeys([*defined, *match.credential.fields_set])
-        return f"{match.credential.connector}, for {', '.join(tools)}; its fields are {', '.join(fields)}"
+        plain = {field.key: field.default for field in match.connector.fields} if match.connector else {}
+        addresses = [
+            value
+            for value in {**plain, **match.credential.plain}.values()
+            if value and value.startswith(("http://", "https://"))
+        ]
+        goes_to = f"; it goes to {', '.join(addresses)}" if addresses else ""
+        return f"{match.credential.connector}, for {', '.join(tools)}; its fields are {', '.join(fields)}{goes_to}"
 
     def _found(self, tool: str, ref: str, needs: str | None) -> Match:
         several = self.matches.get(tool, ())
         if not several:
-            raise ToolDenied(
+            raise NoCredential(
                 f"There is no credential for {tool}.",
                 hint="Go on without it and say so; a person adds one with "
                 f"`%persona credentials add NAME {needs or 'CONNECTOR'}`.",
@@ -154,7 +172,7 @@ class Access:
         if found := by_name or [each for each in several if ref == each.credential.connector]:
             return found[0]
         names = [each.credential.name for each in several]
-        raise ToolDenied(
+        raise NoCredential(
             f"There is no credential “{ref}” for {tool}.",
             hint=did_you_mean(ref, names, otherwise=f"There are {', '.join(names)}."),
         )
@@ -170,23 +188,60 @@ def access_of(credentials: Credentials, tools: Sequence[ToolDefinition], redacto
 def known_secrets(credentials: Credentials) -> tuple[dict[str, str], list[str]]:
     """Every sealed value of the home that can be kept out of text, by ``CREDENTIAL.FIELD``; and what did not open.
 
-    Nothing is raised: who does not need a credential that is damaged or locked goes on without it.
+    What of a value is a secret by itself, as the password in an address, has a name of its own. Nothing is raised:
+    who does not need a credential that is damaged or locked goes on without it.
     """
     secrets: dict[str, str] = {}
     problems: list[str] = []
+    missing: set[str] = set()  # keys that are not to be had: asking again may take the time limit again
     for row in credentials.list():
-        for key in row.sealed:
+        for key, sealed in row.sealed.items():
+            key_id = _key_id(sealed)
+            if key_id in missing:
+                continue
             try:
                 value = credentials.reveal(row.id, key)
-                check_secret(key, value)
-            except KeyUnavailable as error:  # asking for each again may take its time limit each time
-                return secrets, [*problems, str(error)]
-            except InvalidInput:  # too short to be told from ordinary text; refused since
+            except KeyUnavailable as error:
+                missing.add(key_id)
+                problems.append(str(error))
                 continue
             except NotFound:  # removed in this moment
                 break
             except PersonaError as error:
                 problems.append(f"The credential “{row.name}” does not open: {error}")
-                break
-            secrets[f"{row.name}.{key}"] = value
+                continue
+            for part, text in secret_parts(value).items():
+                with suppress(InvalidInput):  # too short to be told from ordinary text; refused since
+                    check_secret(key, text)
+                    secrets[f"{row.name}.{key}{part}"] = text
     return secrets, problems
+
+
+def secret_parts(value: str) -> dict[str, str]:
+    """The value, and what of it is a secret by itself, by a suffix for its name.
+
+    >>> secret_parts("Bearer tok-0123456")
+    {'': 'Bearer tok-0123456', ' token': 'tok-0123456'}
+    >>> secret_parts("postgres://ann:correct%20horse@db/sales")[" password"]
+    'correct horse'
+    """
+    parts = {"": value}
+    scheme, _, token = value.strip().partition(" ")
+    if scheme.lower() in ("bearer", "basic", "token") and token.strip():
+        parts[" token"] = token.strip()
+    login = ""
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            login = b64decode(token.strip(), validate=True).decode()
+    elif address := re.match(r"[A-Za-z][\w+.-]*://([^/?#\s]*)@", value.strip()):
+        login = unquote(address[1])
+    if password := login.partition(":")[2]:
+        parts[" password"] = password
+    return parts
+
+
+def _key_id(sealed: str) -> str:
+    try:
+        return key_id_of(sealed)
+    except PersonaError:  # it is damaged, which opening it says
+        return ""

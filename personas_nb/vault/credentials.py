@@ -22,7 +22,7 @@ from personas_nb.vault.checks import CHECK_SECONDS, CheckResult, Outside, check
 from personas_nb.vault.cipher import key_id_of, seal
 from personas_nb.vault.connectors import Connectors
 from personas_nb.vault.keys import Key, KeyRing
-from personas_nb.vault.redaction import check_secret
+from personas_nb.vault.redaction import Redactor, check_secret
 from personas_nb.vault.sealing import Rotation, Sealing
 
 VALUE_LIMIT_CHARS = 64_000
@@ -284,6 +284,14 @@ def _checked_values(connector: Connector, fields: Mapping[str, Any]) -> dict[str
             hint = did_you_mean(str(key), known, otherwise=f"It has {', '.join(known)}.")
             raise InvalidInput(f"The connector {connector.name} has no field “{key}”.", hint=hint)
     checked = {key: _checked_value(known[key], fields[key]) for key in known if key in fields}
+    secrets = {key: value for key, value in checked.items() if value and known[key].secret}
+    redactor = Redactor(secrets)
+    for key, value in checked.items():
+        if value and key not in secrets and redactor.redact(value) != value:
+            raise InvalidInput(
+                f"“{key}” holds a secret of the credential, which would be stored in the clear.",
+                hint="Leave it out there; the secret has a field of its own.",
+            )
     return {key: value for key, value in checked.items() if value != ""}
 
 

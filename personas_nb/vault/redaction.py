@@ -1,7 +1,8 @@
 """Keeping the values of secrets out of text, whole or streamed.
 
-- A secret is looked for raw, JSON-escaped, in base64 and base64url, and percent-encoded. Mixtures of these
-  (base64 of JSON, percent-encoded base64, …), hex, and other character sets are not.
+- A secret is looked for raw, JSON-escaped (also twice: tools answer with JSON that quotes JSON), in base64 and
+  base64url, percent-encoded, as Python's ``repr`` and as a cell of CSV. Mixtures of these (base64 of JSON,
+  percent-encoded base64, …), hex, and other character sets are not.
 - In base64 a value looks different at each of the three offsets that it can have among its neighbours. Looked
   for is the part that the neighbours cannot change; up to four bits of the value at either end stay.
 - The search is in two steps. One automaton finds the first ``HEAD`` characters of all patterns in one pass;
@@ -299,6 +300,10 @@ def _patterns(value: str) -> Iterator[str]:
     if value.strip() != value:  # copied with its line end, used without
         yield from _patterns(value.strip())
     yield from _json_escaped(value)
+    yield " ".join(value.split())  # in a sentence, as errors are shown
+    # As an error, a list or a frame shows it; KeyError's message is a repr.
+    yield repr(value)[1:-1]
+    yield value.replace('"', '""')
     data = value.encode()
     yield from _base64_middles(data)
     yield from _percent_encoded(data)
@@ -311,6 +316,7 @@ def _json_escaped(value: str) -> Iterator[str]:
         for text in ("".join(parts), "".join(capitals)):
             yield text
             yield text.replace("/", "\\/")
+            yield json.dumps(text, ensure_ascii=only_ascii)[1:-1]
 
 
 def _base64_middles(data: bytes) -> Iterator[str]:

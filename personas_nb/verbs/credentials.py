@@ -28,6 +28,8 @@ def add(call: Call) -> View:
     credentials = call.studio.credentials
     connector = call.studio.connectors.get(call["connector"])
     before = _existing(call)
+    if before is not None and before.connector != connector.name:
+        credentials.add(before.name, connector.name, {})  # is refused, before anybody is asked for anything
     fields: dict[str, Any] = dict.fromkeys(_known(connector, before))  # None: as it is stored
     fields |= dict(_plain(connector, call["set"]))
     fields |= dict(_from_environment(connector, call["from_env"]))
@@ -136,22 +138,36 @@ def _field(connector: Connector, key: str, *, is_pair: bool) -> ConnectorField:
 
 def _answers(call: Call, connector: Connector, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a person types for the fields that are missing, and for secrets that shall be replaced."""
-    for field in connector.fields:
-        is_anew = call["replace"] and field.secret and given.get(field.key) is None
-        is_missing = field.required and field.key not in given
-        if not is_missing and not (is_anew and (field.required or field.key in given)):
-            continue
+    asked = [field for field in connector.fields if _is_asked(call, field, given)]
+    for number, field in enumerate(asked):
         answer = call.surface.ask(
             f"{connector.label or connector.name}: {field.label or field.key}", secret=field.secret
         )
         if answer is None:
-            how = "--from-env" if field.secret else "--set"
-            value = "VAR" if field.secret else "VALUE"
             raise InvalidInput(
                 f"Nobody can be asked for “{field.key}” here.",
                 hint=f"Give it with `%persona credentials add {views.typed(call['name'])} {connector.name} "
-                f"{how} {field.key}={value}`.",
+                f"{_options(asked[number:])}`.",
             )
         if not answer.strip():
             raise InvalidInput(f"Nothing was entered for “{field.key}”; nothing is kept.")
         yield field.key, answer
+
+
+def _is_asked(call: Call, field: ConnectorField, given: dict[str, Any]) -> bool:
+    is_anew = call["replace"] and field.secret and given.get(field.key) is None
+    is_missing = field.required and field.key not in given
+    return is_missing or (is_anew and (field.required or field.key in given))
+
+
+def _options(fields: Sequence[ConnectorField]) -> str:
+    """The options that give these fields where nobody is asked.
+
+    >>> _options([ConnectorField(key="user"), ConnectorField(key="host"), ConnectorField(key="token", secret=True)])
+    '--set user=VALUE host=VALUE --from-env token=VAR'
+    """
+    plain = [f"{field.key}=VALUE" for field in fields if not field.secret]
+    secret = [f"{field.key}=VAR" for field in fields if field.secret]
+    return " ".join(
+        " ".join((option, *pairs)) for option, pairs in (("--set", plain), ("--from-env", secret)) if pairs
+    )

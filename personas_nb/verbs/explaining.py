@@ -23,6 +23,7 @@ def explained(call: Call, persona: Persona, given: Any) -> View:
     from personas_nb.engine.estimate import tokens_in
     from personas_nb.engine.models import key_redactor
     from personas_nb.engine.prompt import as_text, assemble
+    from personas_nb.vault.access import access_of, known_secrets
     from personas_nb.views.explain import Plan, explain
 
     studio, settings = call.studio, call.studio.settings
@@ -32,8 +33,16 @@ def explained(call: Call, persona: Persona, given: Any) -> View:
     memories = (
         studio.memories.relevant(persona.id, text or "", limit_chars=limit) if persona.uses_memories else []
     )
-    prompt = assemble(persona, tools=tools, memories=memories, input=text, boundary="data-(random in a run)")
-    prompt = key_redactor(settings).redact(prompt)
+    redactor = key_redactor(settings, more=known_secrets(studio.credentials)[0])
+    prompt = assemble(
+        persona,
+        tools=tools,
+        credentials=access_of(studio.credentials, tools, redactor).hints(tools),
+        memories=memories,
+        input=text,
+        boundary="data-(random in a run)",
+    )
+    prompt = redactor.redact(prompt)
     prompt_tokens = tokens_in(prompt) + _tool_tokens(tools)
     cost, why, is_priced = _cost(call, persona, model, prompt_tokens)
     limits = applied_limits(settings, persona, call["max_budget_usd"], call["max_turns"], call["timeout"])
@@ -41,7 +50,7 @@ def explained(call: Call, persona: Persona, given: Any) -> View:
         name=persona.name,
         prompt=prompt,
         prompt_tokens=prompt_tokens,
-        tools=[_planned(call, tool) for tool in tools],
+        tools=_planned(call, persona, tools),
         limits=[*limits, *_output_limits(settings, model.engine if model else "direct", is_priced=is_priced)],
         provider=model.provider if model else "",
         model=model.model if model else "",
@@ -175,11 +184,25 @@ def _tool_tokens(tools: list[ToolDefinition]) -> int:
     return sum(map(tokens_in, told))
 
 
-def _planned(call: Call, tool: ToolDefinition) -> PlannedTool:
+def _planned(call: Call, persona: Persona, tools: list[ToolDefinition]) -> list[PlannedTool]:
+    from personas_nb.vault.lookup import matches
     from personas_nb.views.explain import PlannedTool
 
-    needed = tool.requires_credential_type
-    if not needed:
-        return PlannedTool(tool.name, tool.effect)
-    has = any(credential.connector == needed for credential in call.studio.credentials.list())
-    return PlannedTool(tool.name, tool.effect, f"a credential of {needed}", not has)
+    studio = call.studio
+    connectors, credentials = studio.connectors.list(), studio.credentials.list()
+    asking = studio.tools.needing_approval(persona)
+    planned = []
+    for tool in tools:
+        needed = tool.requires_credential_type
+        names = tuple(match.credential.name for match in matches(tool, connectors, credentials))
+        planned.append(
+            PlannedTool(
+                tool.name,
+                tool.effect,
+                f"a credential of {needed}" if needed else "",
+                bool(needed) and not names,
+                names,
+                tool.name in asking,
+            )
+        )
+    return planned

@@ -6,9 +6,15 @@ import os
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from personas_nb.errors import PersonaError
+
+if TYPE_CHECKING:
+    from personas_nb.vault.keys import KeyRing
+    from personas_nb.vault.redaction import Redactor
 
 LOG_NAME = "errors.log"
 LOG_LIMIT_BYTES = 5 * 2**20
@@ -18,6 +24,15 @@ class Unexpected(PersonaError):
     """Something that personas_nb did not foresee; ``__cause__`` is the original."""
 
     code = "UNEXPECTED"
+
+
+def keep_secrets(error: BaseException, home: Path) -> None:
+    """Take known secrets out of what an error says: a notebook saves it, and it may quote what was typed."""
+    try:
+        redactor = _known(home)
+    except Exception:  # the store or the settings are broken, which this error may be about
+        return
+    redactor.clean(error)
 
 
 def unexpected(error: BaseException, home: Path) -> Unexpected:
@@ -70,14 +85,37 @@ def _logged(error: BaseException, home: Path, redact: Callable[[str], str]) -> P
 
 
 def _redact_known(home: Path) -> Callable[[str], str]:
-    """A function that takes the provider keys of this process out of a text; drops the text if that fails."""
+    """A function that takes provider keys and stored secrets out of a text; drops the text if that fails."""
     try:
-        from personas_nb.engine.models import key_redactor
-        from personas_nb.settings import load_settings
-
-        return key_redactor(load_settings(home)).redact
+        return _known(home).redact
     except Exception:  # whatever is broken here must not hide the first error, nor let a key through
         return lambda text: text if not _mentions_key(text) else "(left out: it could not be redacted)"
+
+
+def _known(home: Path) -> Redactor:
+    """Takes provider keys, and what the vault of the home holds; a home without a database is left as it is."""
+    from personas_nb.engine.models import key_redactor
+    from personas_nb.settings import load_settings
+    from personas_nb.store.database import Store
+    from personas_nb.vault.access import known_secrets
+    from personas_nb.vault.credentials import Credentials
+
+    settings = load_settings(home)
+    if not (home / "personas.db").exists():
+        return key_redactor(settings)
+    store = Store(home)
+    try:
+        return key_redactor(settings, more=known_secrets(Credentials(store, _keys()))[0])
+    finally:
+        store.close()
+
+
+@cache
+def _keys() -> KeyRing:
+    """One for all errors: a locked keyring is waited for once."""
+    from personas_nb.vault.keys import KeyRing
+
+    return KeyRing()
 
 
 def _mentions_key(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ from personas_nb.views.notices import notice
 from personas_nb.views.view import View
 
 if TYPE_CHECKING:
+    from personas_nb.entities.execution import Execution
     from personas_nb.entities.persona import Persona
     from personas_nb.entities.review import Review
 
@@ -141,6 +143,14 @@ def reviews(call: Call) -> View:
     return review_list(found, names=_names(call), tz=call.tz)
 
 
+def show_review(call: Call) -> View:
+    """One decision, with all that it is about."""
+    from personas_nb.views.inbox import review_card
+
+    review = call.studio.reviews.get(call["id"])
+    return review_card(review, persona_name=_names(call).get(review.persona_id, ""), tz=call.tz)
+
+
 def approve(call: Call) -> View:
     """Approve what a persona asks for."""
     return _decided(call, call.studio.reviews.approve)
@@ -157,12 +167,40 @@ def _decided(call: Call, decide: Callable[..., Review]) -> View:
     before = call.studio.reviews.get(call["id"])
     review = decide(before.id, note=call["note"])
     name = _names(call).get(review.persona_id, "")
-    waits = False
+    repeated = before.status != "pending"
+    waits, said = False, ""
     if review.execution_id:
         with suppress(NotFound):
-            waits = not call.studio.executions.get(review.execution_id).is_finished
-    repeated = before.status != "pending"
-    return review_card(review, persona_name=name, repeated=repeated, waits=waits, tz=call.tz)
+            run = call.studio.executions.get(review.execution_id)
+            if review.kind == "approval" and not repeated:
+                run, said = _let_go_on(call, run)
+                said = f"{_outdated(call, review)} {said}".strip()
+            waits = not run.is_finished
+    return review_card(review, persona_name=name, repeated=repeated, waits=waits, said=said, tz=call.tz)
+
+
+def _outdated(call: Call, review: Review) -> str:
+    """That an approval comes too late to count, for the persona is another one by now."""
+    now = call.studio.personas.get(review.persona_id).version
+    if review.status != "approved" or review.persona_version in (None, now):
+        return ""
+    return f"It asked as version {review.persona_version} and is version {now} now: the call is not made."
+
+
+def _let_go_on(call: Call, run: Execution) -> tuple[Execution, str]:
+    """What becomes of a run that waited; in a process of one verb, it is seen through to its end."""
+    if run.is_finished:
+        return run, ""
+    if run.status == "waiting":
+        left = sum(r.kind == "approval" for r in call.studio.reviews.list(execution_id=run.id))
+        return run, f"Its run waits for {left} more of your decisions: `%persona reviews`."
+    handle = call.studio.executions.handle(run.id)
+    if handle.ended is None:
+        return run, "Its run goes on in the process that began it."
+    if call.surface.is_kernel:
+        return run, "Its run goes on in the background."
+    run = handle.wait()
+    return run, f"Its run has gone on, and is {run.status} now."
 
 
 def healing(call: Call) -> View:
@@ -228,25 +266,43 @@ def forget(call: Call) -> View:
 
 def tools(call: Call) -> View:
     """The catalog, and who may use what."""
+    from personas_nb.tools.functions import here
     from personas_nb.views.personas import tool_list
 
     by: dict[str, list[str]] = {}
     found = {tool.name: tool for tool in call.studio.tools.list()}
     for persona in call.studio.personas.list():
+        asking = call.studio.tools.needing_approval(persona)
         for tool in call.studio.tools.assigned(persona):
-            by.setdefault(tool.name, []).append(persona.slug)
+            asks = " (asks you first)" if tool.name in asking else ""
+            by.setdefault(tool.name, []).append(persona.slug + asks)
             found.setdefault(tool.name, tool)  # of a server of its own
     usage = call.studio.metrics.tools(days=None)
     used = {
         str(tool): (int(calls), int(errors))
         for tool, calls, errors in zip(usage["tool"], usage["calls"], usage["errors"], strict=True)
     }
-    return tool_list(list(found.values()), by, used)
+    return tool_list(list(found.values()), by, used, here=here())
 
 
 def assign(call: Call) -> View:
     """Let a persona use tools."""
+    _check_added(call)
     return _tooled(call, call.studio.tools.assign)
+
+
+def _check_added(call: Call) -> None:
+    """A function of the notebook that is no tool yet is said to be that."""
+    if not call.surface.is_kernel:
+        return
+    known = {tool.name for tool in call.studio.tools.list()}
+    for name in call["tool"]:
+        with suppress(KeyError):
+            if name not in known and inspect.isfunction(call.filling.value(name)):
+                raise NotFound(
+                    f"{name} is a function of the notebook, and no tool yet.",
+                    hint=f"Make it one with `%persona tools add {name}`.",
+                )
 
 
 def unassign(call: Call) -> View:
@@ -261,5 +317,19 @@ def _tooled(call: Call, action: Callable[..., Sequence[Any]]) -> View:
     names = [tool.name for tool in now]
     same = "" if names != before else " already: nothing changed"
     said = f"{persona.name} may use {', '.join(names) or 'no tool'}{same}."
+    status = "unchanged" if same else "completed"
+    return replace(notice(said, f"%persona show {persona.slug}", status=status), value=now)
+
+
+def approve_first(call: Call) -> View:
+    """Decide on each call of a tool before it is made."""
+    persona = call.studio.personas.get(call["name"])
+    before = call.studio.tools.needing_approval(persona)
+    now = call.studio.tools.require_approval(persona, call["tool"], needed=not call["off"])
+    names = [tool.name for tool in now]
+    same = "" if set(names) != before else " already: nothing changed"
+    said = f"{persona.name} asks you before it calls {', '.join(names)}{same}."
+    if not names:
+        said = f"{persona.name} calls its tools without asking you{same}."
     status = "unchanged" if same else "completed"
     return replace(notice(said, f"%persona show {persona.slug}", status=status), value=now)

@@ -58,6 +58,7 @@ def card_of(call: Call, name: str) -> View:
     return persona_card(
         persona,
         tools=studio.tools.assigned(persona),
+        asks_first=studio.tools.needing_approval(persona),
         triggers=studio.triggers.list(persona),
         subscriptions=studio.triggers.subscriptions(persona),
         memories_count=len(studio.memories.list(persona)),

@@ -335,6 +335,8 @@ VERBS: tuple[Verb, ...] = (
     # ── decide, remember, pay ───────────────────────────────────────────────────────────────────────────────
     Verb("reviews list", "What waits for your decision.", "governing:reviews",
          (Argument("--all", "Decided ones too.", "flag"),), GOVERN, is_default=True),
+    Verb("reviews show", "One decision, with all that it is about.", "governing:show_review",
+         (_id("review", "reviews"),), GOVERN),
     *(
         Verb(
             f"reviews {word}",
@@ -380,6 +382,18 @@ VERBS: tuple[Verb, ...] = (
             examples=(f"%persona tools {word} mail-boy file_read http_request",) if word == "assign" else (),
         )
         for word, summary in (("assign", "Let a persona use tools."), ("unassign", "Take tools from a persona."))
+    ),
+    Verb(
+        "tools approve-first",
+        "Decide on each call of a tool before it is made.",
+        "governing:approve_first",
+        (
+            _name(greedy=False),
+            Argument("tool", "A tool that it has.", completer="tools", required=True),
+            Argument("--off", "Do not ask any more.", "flag"),
+        ),
+        GOVERN,
+        examples=("%persona tools approve-first mail-boy gmail_send",),
     ),
     Verb(
         "tools add",

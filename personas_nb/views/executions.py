@@ -84,7 +84,7 @@ def execution_card(
     for warning in execution.warnings:
         page.sentence(warning, status="warning")
     for review in reviews:
-        review_block(page, review)
+        review_block(page, review, tz=tz)
     for message in messages:
         said = " · ".join(word for word in (message.content_type, _urgency(message)) if word)
         page.prose(
@@ -147,12 +147,19 @@ def head_of(execution: Execution, *, bypass: bool = False, tz: str = "UTC") -> P
     return page
 
 
+def step_sign(step: ToolCallStep) -> marks.Mark:
+    """What became of a tool call."""
+    if step.uncertain:
+        return marks.mark("uncertain")._replace(word="may have happened")
+    return marks.mark("failed" if step.error else "done" if step.performed else "described")
+
+
 def tool_rows(steps: Sequence[ToolCallStep]) -> list[list[Cell]]:
     """Tool calls as table rows: name, what became of it, time, what went in, what came out."""
     return [
         [
             Code(step.tool),
-            marks.mark("failed" if step.error else "done" if step.performed else "described"),
+            step_sign(step),
             Number(marks.duration(step.duration_ms)),
             one_line(json.dumps(step.input, ensure_ascii=False, default=str), 60) if step.input else "",
             one_line(step.error or step.output, 70),
@@ -229,7 +236,7 @@ def _kept(page: Page, memories: Sequence[Memory], events: Sequence[Event]) -> No
     )  # fmt: skip
 
 
-def review_block(page: Page, review: Review) -> None:
+def review_block(page: Page, review: Review, *, tz: str = "UTC") -> None:
     """A decision that a person is asked for, with the verbs that decide it while it is open."""
     state = marks.mark(review.status).word
     page.heading(
@@ -237,9 +244,13 @@ def review_block(page: Page, review: Review) -> None:
         " · ".join((state, f"{review.severity} severity", short_id(review.id))),
         status=review.status,
     )
-    page.prose(review.description, open_chars=600)
+    # what is to be approved is to be read
+    page.prose(review.description, open_chars=4000 if review.kind == "approval" else 600)
     if review.suggested_actions:
         page.sentence("It suggests: " + "; ".join(review.suggested_actions))
+    if review.kind == "approval" and review.status == "pending" and review.expires_at:
+        until = f"{marks.moment(review.expires_at, tz)} {tz}"
+        page.sentence(f"The run waits. What is not approved until {until} is not done.", faint=True)
     if review.status == "pending":
         page.next(decide(review), heading="")
 
@@ -340,6 +351,9 @@ def moment_of(event: RunEvent, *, rehearsal: bool = False) -> list[Cell]:
         return [marks.Mark("○", "usage", marks.GREY), usage_line(event, rehearsal=rehearsal)]
     if event.type == "warning":
         return [marks.mark("warning"), one_line(event.text, 300)]
+    if event.type == "approval":
+        asked = f"{event.tool} waits for your approval, review {short_id(event.review_id)}"
+        return [marks.mark("waiting"), one_line(asked, 300)]
     if event.type == "status":
         return [marks.mark(event.status), one_line(event.error or "", 300)]
     return [TEXT, one_line(event.text, 300)]

@@ -19,12 +19,18 @@ REHEARSES = (
 
 
 class PlannedTool(NamedTuple):
-    """A tool that a run may call; ``needs`` says what access it takes, and ``is_missing`` that there is none."""
+    """A tool that a run may call.
+
+    ``needs`` says what access it takes, and ``is_missing`` that there is none; ``credentials`` are the names of those
+    it could use. ``asks_first``: a person decides on each call.
+    """
 
     name: str
     effect: str
     needs: str = ""
     is_missing: bool = False
+    credentials: Sequence[str] = ()
+    asks_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,11 @@ def _tools(page: Page, plan: Plan) -> None:
             Code(tool.name),
             EFFECTS.get(tool.effect, tool.effect),
             marks.Mark("✕", f"{tool.needs}: there is none", marks.ORANGE) if tool.is_missing else tool.needs,
+            one_line(", ".join(tool.credentials), 80),
+            marks.Mark("?", "asks you first", marks.PLUM) if tool.asks_first else "",
         ]
         for tool in plan.tools
     ]
-    page.table(("tool", "a call", "needs"), rows, heading="Tools")
+    page.table(("tool", "a call", "needs", "credential", ""), rows, heading="Tools")
     if not rows:
         page.heading("Tools").sentence("None.", under=True)

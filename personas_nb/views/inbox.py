@@ -26,7 +26,7 @@ def review_list(
             one_line(names.get(review.persona_id, ""), 30),
             review.severity,
             one_line(review.title, 60),
-            one_line(review.description, 110),
+            one_line(review.description.partition("\n```")[0], 110),
             one_line(review.note or "", 60),
             Short(marks.moment(review.created_at, tz)),
         ]
@@ -46,16 +46,23 @@ def review_list(
 
 
 def review_card(
-    review: Review, *, persona_name: str = "", repeated: bool = False, waits: bool = False, tz: str = "UTC"
+    review: Review,
+    *,
+    persona_name: str = "",
+    repeated: bool = False,
+    waits: bool = False,
+    said: str = "",
+    tz: str = "UTC",
 ) -> View:
     """One decision, after it was made or before.
 
-    ``repeated`` when it had been made already, ``waits`` when the run that asked waits for it.
+    ``repeated`` when it had been made already, ``waits`` when the run that asked waits for it; ``said`` is what
+    becomes of that run.
     """
     page = Page(persona_name or "Review", sign=marks.mark(review.status), rehearsal=review.rehearsal)
     if review.rehearsal:
         page.sentence(REHEARSED, faint=True)
-    review_block(page, review)
+    review_block(page, review, tz=tz)
     if review.status != "pending":
         again = "It had been decided before; the verdict stays." if repeated else ""
         page.facts(
@@ -65,6 +72,7 @@ def review_card(
             ]
         )
         page.sentence(again)
+        page.sentence(said)
     if review.execution_id and review.status != "pending":
         run = short_id(review.execution_id)
         wait = (f"%persona runs wait {run}", "what the run does with it")

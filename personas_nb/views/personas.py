@@ -113,19 +113,23 @@ def persona_card(
     *,
     tools: Sequence[ToolDefinition | str] | None = None,
     triggers: Sequence[Trigger] | None = None,
+    asks_first: Collection[str] = (),
     memories_count: int | None = None,
     subscriptions: Sequence[Subscription] | None = None,
     last_runs: Sequence[Execution] | None = None,
     todo: Sequence[Step] = (),
     tz: str = "UTC",
 ) -> View:
-    """One persona: what it is told, may use, is started by, may cost; None is left out, for it was not looked up."""
+    """One persona: what it is told, may use, is started by, may cost; None is left out, for it was not looked up.
+
+    ``asks_first`` are the tools whose calls a person decides on.
+    """
     bypass = persona.permissions == "bypass"
     page = Page(_titled(persona), sign=_standing(persona), detail=_identity_line(persona, tz), bypass=bypass)
     page.sentence(persona.description)
     if todo:
         page.next(todo, heading="To do before it can work")
-    page.facts(_persona_facts(persona, tools, memories_count, subscriptions))
+    page.facts(_persona_facts(persona, tools, memories_count, subscriptions, asks_first))
     page.table(
         ("trigger", "", "fires", f"next ({tz})"),
         [
@@ -222,10 +226,13 @@ def tool_list(
     tools: Sequence[ToolDefinition],
     assigned_by: Mapping[str, Collection[str]] | None = None,
     used: Mapping[str, tuple[int, int]] | None = None,
+    *,
+    here: str = "",
 ) -> View:
     """The catalog: what a call changes, which personas have it (``assigned_by``: tool name → names), its use.
 
-    ``used`` has how often a tool was called and how often that failed.
+    ``used`` has how often a tool was called and how often that failed. ``here`` is this process in the words of
+    ``ToolDefinition.defined_in``.
     """
     counts = used or {}
     rows: list[list[Cell]] = [
@@ -233,7 +240,7 @@ def tool_list(
             Code(tool.name),
             tool.category,
             EFFECTS[tool.effect],
-            _needs(tool),
+            _needs(tool, here),
             one_line(tool.description, 100),
             one_line(", ".join(sorted((assigned_by or {}).get(tool.name, ()))), 60),
             Number(f"{counts[tool.name][0]:,}" if tool.name in counts else ""),
@@ -248,11 +255,13 @@ def tool_list(
     return listing("Tools", headers, rows, steps=steps, value=list(tools))
 
 
-def _needs(tool: ToolDefinition) -> str:
+def _needs(tool: ToolDefinition, here: str) -> str:
     """What must be there for a call: a credential, the kernel of a function, a server."""
     if tool.requires_credential_type:
         return tool.requires_credential_type
     if tool.script_path.startswith("notebook://"):
+        if here and tool.defined_in == here:
+            return "this kernel"
         return one_line(tool.defined_in or "its notebook", 60)
     return f"server {tool.name.partition('.')[0]}" if tool.script_path.startswith("mcp://") else ""
 
@@ -333,6 +342,7 @@ def _persona_facts(
     tools: Sequence[ToolDefinition | str] | None,
     memories_count: int | None,
     subscriptions: Sequence[Subscription] | None,
+    asks_first: Collection[str],
 ) -> list[tuple[str, Cell | None]]:
     profile = persona.model_profile
     thinks = (
@@ -349,6 +359,7 @@ def _persona_facts(
     ]
     return [
         ("tools", None if named is None else ", ".join(named) or "none"),
+        ("asks you before", ", ".join(sorted(asks_first))),
         ("listens to", ", ".join(listens)),
         ("remembers", None if memories_count is None else plural(memories_count, "memory", "memories")),
         ("model", thinks or "as the settings say"),

@@ -102,7 +102,11 @@ class RunStream:
             self._status = event.status
             if event.error:
                 self._notes.append(moment_of(event))
-        elif event.type in ("protocol", "warning"):  # protocol_called is said again once it is handled
+        elif event.type in (
+            "protocol",
+            "warning",
+            "approval",
+        ):  # protocol_called is said again once it is handled
             self._notes.append(moment_of(event))
 
     def view(self, elapsed_ms: int | None = None) -> View:

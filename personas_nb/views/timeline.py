@@ -11,7 +11,15 @@ from personas_nb.entities.review import Review
 from personas_nb.entities.run_event import RunEvent
 from personas_nb.entities.tool import ToolCallStep
 from personas_nb.views import marks
-from personas_nb.views.executions import TEXT, figures, head_of, moment_of, next_steps, review_block
+from personas_nb.views.executions import (
+    TEXT,
+    figures,
+    head_of,
+    moment_of,
+    next_steps,
+    review_block,
+    step_sign,
+)
 from personas_nb.views.flow import declared_steps, flow_view, status_sign
 from personas_nb.views.limits import Limit, limit_rows
 from personas_nb.views.marks import Cell, Code, Number, one_line, plural, short_id
@@ -23,7 +31,7 @@ CALLS_SHOWN = 30
 CALL_CHARS = 2_000
 INPUT_CHARS = 20_000
 TEXT_CHARS = 300
-TIERS = {1: "the tool", 2: "the connector's name", 3: "the required type"}
+TIERS = {1: "its connector serves the tool", 2: "its connector's name", 3: "the type that the tool requires"}
 """By what a credential was found for a tool."""
 Moment = RunEvent | tuple[datetime, RunEvent]
 
@@ -49,7 +57,7 @@ def execution_timeline(
     page = head_of(execution, bypass=bypass, tz=tz)
     if healed:
         page.sentence(healed)
-    _awaited(page, execution, reviews)
+    _awaited(page, execution, reviews, tz)
     for warning in execution.warnings:
         page.sentence(warning, status="warning")
     if given := execution.input_data:
@@ -82,7 +90,7 @@ def execution_timeline(
     return View(view.text, view.html, value=execution, also=(flow,) if flow else ())
 
 
-def _awaited(page: Page, run: Execution, reviews: Sequence[Review]) -> None:
+def _awaited(page: Page, run: Execution, reviews: Sequence[Review], tz: str) -> None:
     awaited = [review for review in reviews if review.status == "pending"]
     if run.status == "waiting":
         count = plural(len(awaited), "decision") if awaited else "a decision"
@@ -90,7 +98,7 @@ def _awaited(page: Page, run: Execution, reviews: Sequence[Review]) -> None:
             f"It goes on once {count} of yours {'are' if len(awaited) > 1 else 'is'} made.", status="waiting"
         )
     for review in awaited:
-        review_block(page, review)
+        review_block(page, review, tz=tz)
 
 
 def _rows(run: Execution, moments: Iterable[tuple[datetime | None, RunEvent]]) -> Iterator[list[Cell]]:
@@ -136,7 +144,7 @@ def _calls(page: Page, run: Execution) -> None:
 
 
 def _call_line(number: int, step: ToolCallStep) -> str:
-    sign = marks.mark("failed" if step.error else "done" if step.performed else "described")
+    sign = step_sign(step)
     given = ", ".join(f"{name}={value}" for name, value in list(step.input.items())[:3])
     took = marks.duration(step.duration_ms) if step.performed else ""
     parts = (f"{number}. {one_line(step.tool, 60)}", marks.cell_text(sign), took, one_line(given, 70))

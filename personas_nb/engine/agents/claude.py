@@ -4,6 +4,9 @@
 - It speaks to the loopback gateway only, with a token of this run; the provider's key stays in our process.
 - The persona's tools are served to it from our process, and every call passes ``tools.gateway``. Tools of the
   CLI's own it has only under ``permissions: "bypass"``.
+- A call that a person must decide on is deferred by a hook: the CLI then ends, and what it has noted of its session
+  is kept, redacted. A new CLI, in whatever process, resumes the session and asks the hook again. Of several such
+  calls in one answer it keeps the first, so that the others are refused, to be asked for again.
 - It is over when the first result is there, the model gateway says so, or it is cancelled; then everything that
   the CLI started is killed, so that nothing runs on.
 """
@@ -22,8 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personas_nb.engine.agents.claude_session import kept_session, restored_session
 from personas_nb.engine.agents.ending import check_end
-from personas_nb.engine.agents.job import Job
+from personas_nb.engine.agents.job import Job, Paused, Resumption, WaitingCall
 from personas_nb.engine.agents.launch import Launch, cli_environment, find_cli
 from personas_nb.engine.model_errors import status_to_model_error
 from personas_nb.engine.model_gateway import GatewayRun, ModelGateway
@@ -37,7 +41,7 @@ from personas_nb.entities.run_event import (
     UsageReported,
     WarningRaised,
 )
-from personas_nb.entities.tool import ToolCallStep
+from personas_nb.entities.tool import ToolCallStep, model_names
 from personas_nb.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
@@ -45,6 +49,9 @@ if TYPE_CHECKING:
 
 SERVER = "personas"  # what the CLI calls our tools: mcp__personas__<name>
 PREFIX = f"mcp__{SERVER}__"
+ONE_AT_A_TIME = (
+    "A person decides on one call at a time, and decides on another first. Call it again afterwards."
+)
 LINE_LIMIT_BYTES = 256 * 1024 * 1024  # of one message from the CLI; the SDK's own limit is 1 MiB
 STDERR_LINES = 50
 # A model's error reaches us before the CLI has handed on the text that came before it.
@@ -67,7 +74,7 @@ class ClaudeAgent:
             # without a handler Python would print their errors, from our thread into whatever cell is newest
             logging.getLogger(name).addHandler(logging.NullHandler())
 
-    async def run(self, job: Job) -> AsyncIterator[RunEvent]:
+    async def run(self, job: Job) -> AsyncIterator[RunEvent | Paused]:
         """Run the prompt; raises ``ModelError`` for what the model, its server, a limit or the CLI did."""
         cli, version = await asyncio.to_thread(find_cli, job.settings.cli_path)
         await asyncio.to_thread(_check_workspace, job.gateway.workspace)
@@ -89,11 +96,19 @@ class ClaudeAgent:
                 base_url=run.base_url, folder=folder, as_user=as_user, extra=_extra_environment(job)
             )
             launch = await _launched(folder, cli=cli, version=version, env=env, cwd=job.gateway.workspace)
-            async for event in talk.events(_options(job, talk, launch.path), launch):
+            config, cwd = Path(env["HOME"]) / ".claude", job.gateway.workspace
+            session_id = None
+            if job.resumption is not None:
+                kept = job.resumption.conversation
+                session_id = await asyncio.to_thread(restored_session, kept, config, cwd)
+            async for event in talk.events(_options(job, talk, launch.path, session_id), launch):
                 launch.forget_environment()
                 yield event
             for event in talk.ending():
                 yield event
+            if (call := talk.deferred) is not None:
+                await asyncio.to_thread(launch.kill)  # it may still be writing
+                yield Paused((call,), await asyncio.to_thread(kept_session, config, talk.session_id))
         finally:
             run.close()
             await _undisturbed(_closed(talk, launch))
@@ -104,6 +119,8 @@ class _Talk:
 
     def __init__(self, job: Job, run: GatewayRun) -> None:
         self.job, self.run = job, run
+        self._rejected: dict[str, str] = {}
+        self._resumed: set[str] = set()
         self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
         self._jobs: list[asyncio.Task[None]] = []
@@ -120,6 +137,47 @@ class _Talk:
         self._is_visible = False  # the answer that is arriving has text or calls
         self._stop_reason: str | None = None
         self._reported: UsageReported | None = None
+        self._deferred: WaitingCall | None = None
+        if job.resumption is not None:
+            self._resume(job.resumption)
+
+    @property
+    def session_id(self) -> str:
+        """What the CLI calls its session."""
+        return self._session_id or ""
+
+    @property
+    def deferred(self) -> WaitingCall | None:
+        """The call that the run has to wait for."""
+        return self._deferred
+
+    def _resume(self, resumption: Resumption) -> None:
+        """Take up what was decided, and what was said until then."""
+        self._has_text, self._needs_gap = True, True
+        self._line_is_empty = resumption.ends_line
+        self._rejected = {each.call_id: each.reason for each in resumption.decisions if not each.is_approved}
+        for each in resumption.decisions:
+            self._resumed.add(each.call_id)
+            if each.is_approved:
+                self.job.gateway.approve(each.call_id, each.arguments_hash)
+
+    async def before_call(self, given: Any, call_id: str | None, _context: Any) -> dict[str, Any]:
+        """The CLI's question before each call of our tools: go on, wait for a person, or do not."""
+        identity = str(given.get("tool_use_id") or call_id or "")
+        name, arguments = str(given.get("tool_name")).removeprefix(PREFIX), given.get("tool_input") or {}
+        if identity in self._rejected:
+            self._calls[identity] = _Call(name, arguments, is_announced=True)
+            return _verdict("deny", self._rejected[identity])
+        if identity in self._resumed or not self.job.gateway.waits(name, arguments, call_id=identity):
+            return {}
+        if self._deferred is not None and self._deferred.call_id != identity:
+            return _verdict("deny", ONE_AT_A_TIME)
+        if given.get("agent_id"):  # it could not be resumed
+            return _verdict(
+                "deny", f"{name} needs a person's approval, for which only the persona itself may ask."
+            )
+        self._deferred = WaitingCall(identity, self.job.gateway.shown_name(name), dict(arguments))
+        return _verdict("defer")
 
     async def events(self, options: ClaudeAgentOptions, launch: Launch) -> AsyncIterator[RunEvent]:
         """Everything until the result, the first error of the model, or the end of the CLI."""
@@ -144,6 +202,15 @@ class _Talk:
                 raise self._cli_error() from self._problem
             if self._result.is_error:
                 raise self._result_error(self._result)
+        if self._deferred is not None:
+            deferred = getattr(self._result, "deferred_tool_use", None)
+            if deferred is None or deferred.id != self._deferred.call_id:
+                raise ModelError(
+                    "The Claude CLI did not wait for the decision on a call.",
+                    kind="cli",
+                    hint="Update it, or set `engine: direct` in the persona's model_profile.",
+                )
+            return []
         return check_end(
             self.job.model.provider,
             _FINISH.get(self._stop_reason or "", self._stop_reason),
@@ -163,6 +230,7 @@ class _Talk:
         """Perform a call of one of our tools for the CLI: the text for the model, and whether it is an error."""
         call = self._calls.setdefault(call_id, _Call(name, arguments))
         call.is_ours = True
+        call.is_announced = call.is_announced or call_id in self._resumed
         if name in PROTOCOL_KINDS:
             if not await self._is_of_persona(call):
                 self._say(WarningRaised(text=f"A {name} of an agent that it had started was not acted upon."))
@@ -203,7 +271,8 @@ class _Talk:
     async def _listen(self, options: ClaudeAgentOptions) -> None:
         from claude_agent_sdk import query
 
-        messages = query(prompt=_only(self.job.prompt), options=options)
+        prompt = _nothing() if self.job.resumption is not None else _only(self.job.prompt)
+        messages = query(prompt=prompt, options=options)
         try:
             async for message in messages:
                 self._take(message)
@@ -409,23 +478,23 @@ class _Call:
     """False for an agent that the persona started; None as long as nobody said it."""
 
 
-def _options(job: Job, talk: _Talk, cli_path: Path) -> ClaudeAgentOptions:
+def _verdict(decision: str, reason: str = "") -> dict[str, Any]:
+    said = {"hookEventName": "PreToolUse", "permissionDecision": decision}
+    return {"hookSpecificOutput": {**said, "permissionDecisionReason": reason} if reason else said}
+
+
+def _options(job: Job, talk: _Talk, cli_path: Path, session_id: str | None) -> ClaudeAgentOptions:
     from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
 
     bypasses = job.persona.permissions == "bypass"
 
     async def refuse(given: Any, _id: str | None, _context: Any) -> dict[str, Any]:
-        reason = f"{given.get('tool_name')} is not assigned to this persona."
-        return {
-            "hookSpecificOutput": {
-                "hookEventName": "PreToolUse",
-                "permissionDecision": "deny",
-                "permissionDecisionReason": reason,
-            }
-        }
+        return _verdict("deny", f"{given.get('tool_name')} is not assigned to this persona.")
 
     # tools=[] is the wall; the hook stands behind it, because read-only commands ask nobody
     others = HookMatcher(matcher=f"^(?!{PREFIX}).*", hooks=[refuse])  # type: ignore[list-item]
+    ours = HookMatcher(matcher=f"^{PREFIX}.*", hooks=[talk.before_call])  # type: ignore[list-item]
+    hooks = [*([] if bypasses else [others]), *([ours] if job.gateway.has_held else [])]
     return ClaudeAgentOptions(
         cli_path=cli_path,
         cwd=job.gateway.workspace,
@@ -434,12 +503,13 @@ def _options(job: Job, talk: _Talk, cli_path: Path) -> ClaudeAgentOptions:
         allowed_tools=[f"mcp__{SERVER}"],
         disallowed_tools=["ScheduleWakeup"],  # the run would be over; the persona has triggers
         permission_mode="bypassPermissions" if bypasses else "dontAsk",
-        hooks=None if bypasses else {"PreToolUse": [others]},
+        hooks={"PreToolUse": hooks} if hooks else None,
+        resume=session_id,
         mcp_servers={SERVER: {"type": "sdk", "name": SERVER, "instance": _server(job, talk.call)}},
         strict_mcp_config=True,
         setting_sources=[],
         include_partial_messages=True,
-        extra_args={"no-session-persistence": None},
+        extra_args={} if job.gateway.has_held else {"no-session-persistence": None},
         verbatim_prompts=True,  # or “@/etc/passwd” in an input would read a file
         max_buffer_size=LINE_LIMIT_BYTES,
         stderr=talk.stderr.append,
@@ -459,6 +529,10 @@ def _server(job: Job, call: Callable[[str, dict[str, Any], str], Any]) -> Any:
     names = job.gateway.model_names
     offered = [(names[tool.name], tool.description, tool.input_schema) for tool in job.gateway.definitions]
     offered += [(kind, describe(kind), body_schema(kind)) for kind in PROTOCOL_KINDS]
+    # a session does not go on without the tool that it waited for; one that was taken away is refused when called
+    waited_for = [each.tool for each in job.resumption.decisions] if job.resumption else []
+    gone = model_names(name for name in waited_for if name not in names)
+    offered += [(name, "Not assigned any more.", {"type": "object"}) for name in gone.values()]
     tools = [
         Tool(name=name, description=about, input_schema=schema, annotations=parallel)
         for name, about, schema in offered
@@ -514,6 +588,12 @@ async def _only(prompt: str) -> AsyncIterator[dict[str, Any]]:
     }
 
 
+async def _nothing() -> AsyncIterator[dict[str, Any]]:
+    """No word from us, and an open stdin: through it the CLI calls our tools."""
+    await asyncio.Event().wait()
+    yield {}
+
+
 async def _launched(folder: Path, **what: Any) -> Launch:
     """The launch; when this is cancelled while it is made, nothing of it stays."""
     making = asyncio.ensure_future(asyncio.to_thread(Launch, folder, **what))
@@ -563,6 +643,7 @@ def _text_of(content: Any) -> str:
 
 def _plain_error(text: str) -> str:
     text = text.removeprefix("<tool_use_error>").removesuffix("</tool_use_error>")
+    text = re.sub(r"^PreToolUse:\S+ hook error: ", "", text)
     return text.removeprefix("Error: ")
 
 

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from personas_nb.engine.agents.ending import check_end
-from personas_nb.engine.agents.job import OUTPUT_TOKENS, Job
+from personas_nb.engine.agents.job import OUTPUT_TOKENS, Job, Paused, WaitingCall
 from personas_nb.engine.agents.rehearsal import Rehearsal
 from personas_nb.engine.model_errors import name_of, to_model_error
-from personas_nb.engine.models import ModelClients, ResolvedModel, say_unknown_prices_once
+from personas_nb.engine.models import ModelClients, say_unknown_prices_once
 from personas_nb.engine.protocol import PROTOCOL_KINDS, body_schema, describe, parse_body
 from personas_nb.engine.spending import Allowance
 from personas_nb.entities.run_event import (
@@ -42,7 +42,7 @@ class DirectAgent:
     def __init__(self, clients: ModelClients) -> None:
         self.clients = clients
 
-    async def run(self, job: Job) -> AsyncIterator[RunEvent]:
+    async def run(self, job: Job) -> AsyncIterator[RunEvent | Paused]:
         """Run the prompt; raises ``ModelError`` for what the model, its server or a limit did."""
         say_unknown_prices_once()
         rehearsal = Rehearsal(job) if job.model.is_rehearsal else None
@@ -61,25 +61,27 @@ class DirectAgent:
         stream: Any = None
         try:
             async with agent.run_stream_events(
-                job.prompt, model=model, deps=calls, usage_limits=limits
+                **_beginning(job), model=model, deps=calls, usage_limits=limits
             ) as stream:
                 async for event in stream:
                     for ours in calls.translated(event):
                         yield ours
                     if event.event_kind == "function_tool_call":
                         _check_unpriced(job, limits, stream.usage)
-                        yield _usage(stream.usage, job.model, rehearsal)
-            yield _usage(stream.usage, job.model, rehearsal)
-            if not rehearsal:
+                        yield _usage(stream.usage, job, rehearsal)
+            yield _usage(stream.usage, job, rehearsal)
+            if paused := _paused(job, stream.result):
+                yield paused
+            elif not rehearsal:
                 for warning in _checked_end(job, stream.result, stream.usage.requests):
                     yield warning
         except ModelError:
             if stream is not None:
-                yield _usage(stream.usage, job.model, rehearsal)
+                yield _usage(stream.usage, job, rehearsal)
             raise
         except Exception as error:  # pydantic-ai, its clients and their transports raise many kinds
             if stream is not None:
-                yield _usage(stream.usage, job.model, rehearsal)
+                yield _usage(stream.usage, job, rehearsal)
             raise to_model_error(error, provider=job.model.provider) from error
 
 
@@ -89,12 +91,18 @@ class _Calls:
     def __init__(self, job: Job) -> None:
         self.gateway = job.gateway
         self._steps: dict[str, ToolCallStep] = {}
-        self._line_is_empty = True
+        self._line_is_empty = job.resumption is None or job.resumption.ends_line
+        # these were announced when they were asked for
+        self._announced = {each.call_id for each in job.resumption.decisions} if job.resumption else set()
 
-    async def call(self, name: str, arguments: dict[str, Any], call_id: str) -> str:
+    async def call(
+        self, name: str, arguments: dict[str, Any], call_id: str, *, is_decided: bool = False
+    ) -> str:
         """Call a tool for pydantic-ai; what it did wrong is for the model to read."""
-        from pydantic_ai import ToolFailed
+        from pydantic_ai import ApprovalRequired, ToolFailed
 
+        if not is_decided and self.gateway.waits(name, arguments, call_id=call_id):
+            raise ApprovalRequired
         step = await self.gateway.call(name, arguments, call_id=call_id)
         self._steps[call_id] = step
         if step.error is not None:
@@ -110,6 +118,8 @@ class _Calls:
         if kind == "part_delta" and event.delta.part_delta_kind == "text":
             return self._text(event.delta.content_delta)
         if kind == "function_tool_call" and event.part.tool_name not in PROTOCOL_KINDS:
+            if event.part.tool_call_id in self._announced:
+                return []
             return [_started(event.part, self.gateway)]
         if kind == "function_tool_result":
             return self._finished(event.part)
@@ -151,12 +161,17 @@ def _started(part: Any, gateway: Gateway) -> ToolCallStarted:
 
 
 @lru_cache(maxsize=64)
-def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, str | None]:
+def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, Any]:
     """An agent with these tools (name, description, schema); it keeps nothing of a run, and runs share it."""
-    from pydantic_ai import Agent, RunContext, Tool
+    from pydantic_ai import Agent, DeferredToolRequests, RunContext, Tool
 
     async def call(context: RunContext[_Calls], /, **arguments: Any) -> str:
-        return await context.deps.call(context.tool_name or "", arguments, context.tool_call_id or "")
+        return await context.deps.call(
+            context.tool_name or "",
+            arguments,
+            context.tool_call_id or "",
+            is_decided=context.tool_call_approved,
+        )
 
     # the schemas name their arguments; with the annotations evaluated, pydantic-ai finds the context
     call.__annotations__["context"] = RunContext[_Calls]
@@ -166,7 +181,8 @@ def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, str | None]
     ]
     return Agent(
         tools=[*assigned, *_protocol_tools()],
-        output_type=[str, type(None)],  # without None, pydantic-ai asks again after an empty last answer
+        # without None, pydantic-ai asks again after an empty last answer
+        output_type=[str, type(None), DeferredToolRequests],
         deps_type=_Calls,
         retries=TOOL_RETRIES,
         model_settings={"max_tokens": OUTPUT_TOKENS["direct"]},
@@ -223,8 +239,51 @@ def _check_unpriced(job: Job, limits: UsageLimits, usage: RunUsage) -> None:
         )
 
 
-def _usage(usage: RunUsage, model: ResolvedModel, rehearsal: Rehearsal | None) -> UsageReported:
+def _beginning(job: Job) -> dict[str, Any]:
+    """What pydantic-ai begins with: the prompt, or what was said until the run had to wait, and the decisions."""
+    if job.resumption is None:
+        return {"user_prompt": job.prompt}
+    from pydantic_ai import DeferredToolResults, ModelMessagesTypeAdapter, ToolApproved, ToolDenied
+    from pydantic_ai.usage import RunUsage
+
+    before = job.resumption.usage
+    cached = before.cache_read_tokens + before.cache_write_tokens
+    approvals: dict[str, Any] = {}
+    for each in job.resumption.decisions:
+        if each.is_approved:
+            job.gateway.approve(each.call_id, each.arguments_hash)
+        approvals[each.call_id] = ToolApproved() if each.is_approved else ToolDenied(each.reason)
+    return {
+        "message_history": ModelMessagesTypeAdapter.validate_json(job.resumption.conversation),
+        "deferred_tool_results": DeferredToolResults(approvals=approvals),
+        "usage": RunUsage(
+            requests=before.num_turns,
+            input_tokens=before.input_tokens + cached,
+            output_tokens=before.output_tokens,
+            cache_read_tokens=before.cache_read_tokens,
+            cache_write_tokens=before.cache_write_tokens,
+            cost=None if before.cost_usd is None else Decimal(str(before.cost_usd)),
+        ),
+    }
+
+
+def _paused(job: Job, result: Any) -> Paused | None:
+    """The calls that a person must decide on, where the run ended with some."""
+    from pydantic_ai import DeferredToolRequests, ModelMessagesTypeAdapter
+
+    if result is None or not isinstance(result.output, DeferredToolRequests):
+        return None
+    calls = tuple(
+        WaitingCall(part.tool_call_id, job.gateway.shown_name(part.tool_name), part.args_as_dict())
+        for part in result.output.approvals
+    )
+    return Paused(calls, ModelMessagesTypeAdapter.dump_json(result.all_messages()).decode())
+
+
+def _usage(usage: RunUsage, job: Job, rehearsal: Rehearsal | None) -> UsageReported:
     """Tokens so far. pydantic-ai counts cached tokens as input too; here each token is counted once."""
+    before, model = job.resumption.usage if job.resumption else None, job.model
+    is_unknown = usage.cost is None or (before is not None and before.num_turns and before.cost_usd is None)
     if rehearsal is not None:
         return rehearsal.usage(usage.requests)
     cached = usage.cache_read_tokens + usage.cache_write_tokens
@@ -234,7 +293,7 @@ def _usage(usage: RunUsage, model: ResolvedModel, rehearsal: Rehearsal | None) -
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         # what a server did not measure has a price that nobody knows
-        cost_usd=None if usage.cost is None or usage.unmeasured_requests else float(usage.cost),
+        cost_usd=None if is_unknown or usage.unmeasured_requests else float(usage.cost or 0),
         num_turns=usage.requests,
         model=model.model,
     )
