@@ -106,6 +106,28 @@ def test_a_rejection_reaches_the_model_with_its_note(home: Path, engine: str):
         assert case.server.requests[-1].mentions("not on a Sunday")
 
 
+def test_a_rejection_holds_though_the_tool_needs_no_approval_any_more(home: Path, engine: str):
+    with waiting_for(home, engine, [Turn.tools(WRITE), DONE], "file_write") as case:
+        run = case.run()
+        case.studio.tools.require_approval(case.persona, "file_write", needed=False)
+        case.studio.reviews.reject("latest")
+        run = case.end(run)
+        assert run.status == "completed"
+        assert not (case.folder / "report.txt").exists()
+        assert [step.performed for step in run.tool_steps] == [False]
+
+
+def test_an_expired_approval_holds_nothing_though_the_tool_needs_none_any_more(home: Path, engine: str):
+    with waiting_for(home, engine, [Turn.tools(WRITE), DONE], "file_write") as case:
+        run = case.run()
+        case.studio.tools.require_approval(case.persona, "file_write", needed=False)
+        with case.studio.store.write() as db:
+            db.execute("update reviews set expires_at = ?", [rfc3339(now())])
+        recover(case.studio.store)
+        assert case.end(run).status == "completed"
+        assert not (case.folder / "report.txt").exists()
+
+
 def test_text_steps_usage_and_events_of_before_and_after_are_one(home: Path, engine: str):
     script = [Turn.tools(READ, text="First."), Turn.tools(WRITE, text="Then."), DONE]
     with waiting_for(home, engine, script, "file_write", tools=("file_read",)) as case:
@@ -262,12 +284,10 @@ def test_a_call_that_cannot_be_made_is_refused_without_asking(home: Path, engine
         assert case.pending() == []
 
 
-def test_each_of_several_calls_is_decided_and_then_the_run_goes_on(home: Path, engine: str):
-    if engine != "direct":
-        pytest.skip("the CLI is asked one at a time")
+def test_each_of_several_calls_is_decided_and_then_the_run_goes_on(home: Path):
     writes = [("file_write", {"path": f"{n}.txt", "content": str(n)}) for n in range(3)]
     script = [Turn.tools(*writes, READ), DONE]
-    with waiting_for(home, engine, script, "file_write", tools=("file_read",)) as case:
+    with waiting_for(home, "direct", script, "file_write", tools=("file_read",)) as case:
         (case.folder / "a.txt").write_text("hello")
         run = case.run()
         assert [step.tool for step in run.tool_steps] == ["file_read"]
@@ -335,6 +355,7 @@ def test_a_run_may_wait_again(home: Path, engine: str):
         assert "+three" in review.description
         run = case.approved(run)
         assert (run.status, run.pauses, run.num_turns) == ("completed", 2, 3)
+        assert [(step.error, step.performed) for step in run.tool_steps] == [(None, True), (None, True)]
         assert (case.folder / "report.txt").read_text() == "two\nlines\nthree\n"
 
 

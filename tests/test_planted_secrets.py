@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.dovecot import PASSWORD as MAIL_PASSWORD
 from support.dovecot import USER as MAIL_USER
 from support.dovecot import dovecot
 from support.mcp_servers import odd_server
-from support.model_server import ModelServer, Request, Turn
+from support.model_server import ModelServer, Turn
 from support.planting import Search, encoded, repeated, secret_for
 from support.shell import shell_in
 from support.studios import KEY, MODELS, PROVIDERS, ROOT, persona_of, studio_at, workspace
@@ -161,7 +161,7 @@ def raises() -> str:
     try:
         raise KeyError(API_TOKEN)
     except KeyError as error:
-        raise ValueError(EVERY, {"key": PERSONA_KEY}, [SERVER_ENV]) from error
+        raise ValueError(list(PLANTED.values()), {"key": PERSONA_KEY}, [SERVER_ENV]) from error
 
 
 def frame() -> Any:
@@ -203,12 +203,11 @@ def everything(url: str) -> list[Turn]:
             ("odd__echo", {"text": "env"}),
             ("odd__echo", {"text": f"fail {SERVER_ENV}"}),
             ("odd__echo", {"text": "die"}),
-            ("user_message", {"title": API_TOKEN, "content": EVERY}),
             text=EVERY,
-            chunk=7,
-            argument_chunk=5,
+            chunk=61,
+            argument_chunk=41,
         ),
-        Turn.text(f"{protocol_messages(EVERY)}\n{EVERY}\n{{broken {EVERY}", chunk=3),
+        Turn.text(f"{protocol_messages(EVERY)}\n{EVERY}\n{{broken {EVERY}", chunk=67),
     ]
 
 
@@ -264,7 +263,7 @@ def check_everything_happened(run: Any, requests: list[Any]) -> None:
     sent = json.dumps([(path, headers, body.decode("latin-1")) for _, path, headers, body in requests])
     assert sent.count(encoded(API_TOKEN)[1][:8]) > 4
     steps = {(step.tool, number): step for number, step in enumerate(run.tool_steps)}
-    assert len(steps) == 17
+    assert len(steps) == 17, list(steps)
     for tool in ("tells", "frame", "odd.echo"):
         assert any("[secret " in step.output for (name, _), step in steps.items() if name == tool), tool
     assert any("[secret " in (step.error or "") for step in run.tool_steps if step.tool == "raises")
@@ -559,7 +558,7 @@ def test_a_file_read_from_the_middle_of_a_secret_shows_no_half(home: Path) -> No
         given.write_text(f"a key: {API_TOKEN} and {'z' * 100}")
         run = studio.run(persona)
         assert run.tool_steps[0].output.startswith("a key: [secret api.token] and zzz")
-        assert run.tool_steps[2].output.startswith("et api.token] and zzz")
+        assert run.tool_steps[2].output.startswith("cret api.token] and zzz")
     Search({"api": API_TOKEN}).in_folder(home, beside=[given])
 
 
@@ -605,53 +604,39 @@ def test_what_a_server_says_of_its_tools_is_cut_without_a_half(home: Path, befor
 # Any secret, any encoding, any cut
 
 
-VALUES = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=12, max_size=60
-).filter(lambda text: len(text.strip()) >= 12 and "\0" not in text)
-SHAPES: tuple[Callable[[str], str], ...] = tuple(
-    lambda secret, number=number: encoded(secret)[number] for number in range(len(encoded("x" * 12)))
-)
+LETTERS = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"])
+# Marked at both ends, so that no word of the house is one.
+SECRETS = st.text(LETTERS, min_size=8, max_size=60).map(lambda text: f"Zq{text}qZ")
+AROUND = st.text('ab {}"\n', max_size=20)
 
 
 @given(
-    secret=VALUES,
-    shape=st.sampled_from(SHAPES),
+    secret=SECRETS,
+    shape=st.integers(0, len(encoded("")) - 1),
     chunk=st.integers(1, 40),
-    around=st.tuples(st.text('ab {}"\n', max_size=20), st.text('ab {}"\n', max_size=20)),
+    before=AROUND,
+    after=AROUND,
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None)
 def test_any_secret_in_any_encoding_and_any_cut_is_kept_out_of_the_home(
-    tmp_path_factory: pytest.TempPathFactory,
-    secret: str,
-    shape: Callable[[str], str],
-    chunk: int,
-    around: tuple[str, str],
+    tmp_path_factory: pytest.TempPathFactory, secret: str, shape: int, chunk: int, before: str, after: str
 ) -> None:
     home = tmp_path_factory.mktemp("any") / "home"
-    text = f"{around[0]}{shape(secret)}{around[1]}"
-
-    def script(_request: Request, number: int) -> Turn:
-        if number:
-            return Turn.text(text, chunk=chunk)
-        calls = [
-            ("file_write", {"path": "a.txt", "content": text}),
-            ("user_message", {"title": "t", "content": text}),
-        ]
-        return Turn.tools(*calls, text=text, chunk=chunk, argument_chunk=chunk)
-
+    text = f"{before}{encoded(secret)[shape]}{after}"
+    call = ("file_write", {"path": "a.txt", "content": text})
+    message = json.dumps({"user_message": {"title": text, "content": text}}, ensure_ascii=chunk % 2 == 0)
+    script = [
+        Turn.tools(call, text=text, chunk=chunk, argument_chunk=chunk),
+        Turn.text(f"{text}\n{message}", chunk=chunk),
+    ]
+    search = Search({"any": secret}, pieces=False)
     with ExitStack() as stack:
         studio, server = opened(stack, home, script, auth_token=KEY)
         studio.credentials.add("api", "http_bearer", {"base_url": "https://a.example", "token": secret})
         run = studio.run(persona_of(studio, "file_write"), text)
-        assert run.status == "completed", run.error
-        # Whole encodings only: a part of a text of any letters may stand anywhere.
-        whole = Search({})
-        del whole
-        kept = secret.strip("\r\n")
-        for form in {kept, json.dumps(kept)[1:-1], encoded(kept)[9]}:
-            for path in [path for path in home.rglob("*") if path.is_file()]:
-                assert form.encode() not in path.read_bytes(), path
-            assert form not in json.dumps([each.body for each in server.requests], ensure_ascii=False)
+        assert (run.status, run.tool_calls, len(studio.messages.list())) == ("completed", 1, 1), run.error
+        search.in_text(json.dumps(told(server)), "what the model was told")
+        search.in_folder(home)
 
 
 def test_shipped_connectors_are_those_whose_secrets_are_planted(home: Path) -> None:

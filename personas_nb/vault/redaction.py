@@ -316,7 +316,7 @@ def _json_escaped(value: str) -> Iterator[str]:
         for text in ("".join(parts), "".join(capitals)):
             yield text
             yield text.replace("/", "\\/")
-            yield json.dumps(text, ensure_ascii=only_ascii)[1:-1]
+            yield from (json.dumps(text, ensure_ascii=again)[1:-1] for again in (False, True))
 
 
 def _base64_middles(data: bytes) -> Iterator[str]:

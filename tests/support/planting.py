@@ -46,14 +46,14 @@ def repeated(secrets: Iterable[str]) -> str:
 
 
 class Search:
-    """Looks for secrets in every encoding, and for a part of ``PIECE_CHARS`` characters of each."""
+    """Looks for secrets in every encoding, and with ``pieces`` for any ``PIECE_CHARS`` characters of each in a row."""
 
-    def __init__(self, secrets: Mapping[str, str]) -> None:
+    def __init__(self, secrets: Mapping[str, str], *, pieces: bool = True) -> None:
         from ahocorasick_rs import AhoCorasick
 
         self._names: dict[str, str] = {}
         for name, secret in secrets.items():
-            for form in _searched(secret):
+            for form in [*_whole(secret), *(_pieces(secret) if pieces else ())]:
                 self._names.setdefault(_as_bytes(form), name)
         self._patterns = list(self._names)
         self._find = AhoCorasick(self._patterns).find_matches_as_indexes
@@ -80,7 +80,7 @@ class Search:
         return total
 
 
-def _searched(secret: str) -> Iterator[str]:
+def _whole(secret: str) -> Iterator[str]:
     data = secret.encode()
     raw, plain, ascii_only, *rest = encoded(secret)
     base, percent = rest[:6], rest[6:]
@@ -88,7 +88,10 @@ def _searched(secret: str) -> Iterator[str]:
     for offset, text in enumerate(base):
         # What its neighbours cannot change.
         yield text[(8 * (offset % 3) + 5) // 6 : 8 * (offset % 3 + len(data)) // 6]
-    for form in (raw, plain):
+
+
+def _pieces(secret: str) -> Iterator[str]:
+    for form in (secret, json.dumps(secret)[1:-1]):
         yield from (form[at : at + PIECE_CHARS] for at in range(len(form) - PIECE_CHARS + 1))
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personas_nb.engine.agents.claude_session import kept_session, restored_session
+from personas_nb.engine.agents.claude_session import is_noted, kept_session, restored_session
 from personas_nb.engine.agents.ending import check_end
 from personas_nb.engine.agents.job import Job, Paused, Resumption, WaitingCall
 from personas_nb.engine.agents.launch import Launch, cli_environment, find_cli
@@ -107,7 +107,10 @@ class ClaudeAgent:
             for event in talk.ending():
                 yield event
             if (call := talk.deferred) is not None:
-                await asyncio.to_thread(launch.kill)  # it may still be writing
+                noted = await asyncio.to_thread(is_noted, config, talk.session_id, call.call_id)
+                await asyncio.to_thread(launch.kill)
+                if not noted:
+                    raise _not_waiting()
                 yield Paused((call,), await asyncio.to_thread(kept_session, config, talk.session_id))
         finally:
             run.close()
@@ -121,6 +124,7 @@ class _Talk:
         self.job, self.run = job, run
         self._rejected: dict[str, str] = {}
         self._resumed: set[str] = set()
+        self._taken_up: set[str] = set()  # calls that the CLI asked about
         self.stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._queue: asyncio.Queue[RunEvent | None] = asyncio.Queue()
         self._jobs: list[asyncio.Task[None]] = []
@@ -165,6 +169,7 @@ class _Talk:
         """The CLI's question before each call of our tools: go on, wait for a person, or do not."""
         identity = str(given.get("tool_use_id") or call_id or "")
         name, arguments = str(given.get("tool_name")).removeprefix(PREFIX), given.get("tool_input") or {}
+        self._taken_up.add(identity)
         if identity in self._rejected:
             self._calls[identity] = _Call(name, arguments, is_announced=True)
             return _verdict("deny", self._rejected[identity])
@@ -205,12 +210,14 @@ class _Talk:
         if self._deferred is not None:
             deferred = getattr(self._result, "deferred_tool_use", None)
             if deferred is None or deferred.id != self._deferred.call_id:
-                raise ModelError(
-                    "The Claude CLI did not wait for the decision on a call.",
-                    kind="cli",
-                    hint="Update it, or set `engine: direct` in the persona's model_profile.",
-                )
+                raise _not_waiting()
             return []
+        if self._resumed - self._taken_up:
+            raise ModelError(
+                "The Claude CLI did not take up the call that was decided on; it was not made.",
+                kind="cli",
+                hint="Run again.",
+            )
         return check_end(
             self.job.model.provider,
             _FINISH.get(self._stop_reason or "", self._stop_reason),
@@ -242,6 +249,8 @@ class _Talk:
                 return str(error), True
             self._say(ProtocolCalled(kind=name, data=arguments))
             return "Done.", False
+        if call_id in self._rejected:  # the hook stands before this
+            return self._rejected[call_id], True
         self._announce(call, call_id)
         step = await self.job.gateway.call(name, arguments, call_id=call_id)
         self._say(ToolCallFinished(step=step))
@@ -478,6 +487,14 @@ class _Call:
     """False for an agent that the persona started; None as long as nobody said it."""
 
 
+def _not_waiting() -> ModelError:
+    return ModelError(
+        "The Claude CLI did not wait for the decision on a call.",
+        kind="cli",
+        hint="Run again, or set `engine: direct` in the persona's model_profile.",
+    )
+
+
 def _verdict(decision: str, reason: str = "") -> dict[str, Any]:
     said = {"hookEventName": "PreToolUse", "permissionDecision": decision}
     return {"hookSpecificOutput": {**said, "permissionDecisionReason": reason} if reason else said}
@@ -494,7 +511,7 @@ def _options(job: Job, talk: _Talk, cli_path: Path, session_id: str | None) -> C
     # tools=[] is the wall; the hook stands behind it, because read-only commands ask nobody
     others = HookMatcher(matcher=f"^(?!{PREFIX}).*", hooks=[refuse])  # type: ignore[list-item]
     ours = HookMatcher(matcher=f"^{PREFIX}.*", hooks=[talk.before_call])  # type: ignore[list-item]
-    hooks = [*([] if bypasses else [others]), *([ours] if job.gateway.has_held else [])]
+    hooks = [*([] if bypasses else [others]), *([ours] if job.gateway.has_held or job.resumption else [])]
     return ClaudeAgentOptions(
         cli_path=cli_path,
         cwd=job.gateway.workspace,
