@@ -16,7 +16,7 @@ MCP_NODE_SERVERS := @modelcontextprotocol/server-everything
 # two processes on two cores; a file's tests stay together
 PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test lab check bench clean chromium dovecot litellm mcp
+.PHONY: demo test lab check bench clean chromium dovecot postgresql litellm mcp
 
 demo: $(VENV)/.lab
 	@$(BIN)/python notebooks/demo.py
@@ -24,7 +24,7 @@ demo: $(VENV)/.lab
 lab: $(VENV)/.lab
 	@$(BIN)/jupyter lab notebooks/01-quickstart.ipynb
 
-test: $(VENV)/.test chromium dovecot litellm mcp
+test: $(VENV)/.test chromium dovecot postgresql litellm mcp
 	@$(PYTEST)
 
 check: $(VENV)/.test
@@ -67,6 +67,16 @@ dovecot:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dovecot-imapd >/dev/null; \
 	  else \
 	    echo "The mail tests need Dovecot, and root: apt-get install dovecot-imapd (they are skipped without it)"; \
+	  fi; }
+
+# The check of a database credential is tested against a real PostgreSQL.
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing postgresql …"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; \
+	  else \
+	    echo "The database tests need PostgreSQL: apt-get install postgresql (they are skipped without it)"; \
 	  fi; }
 
 # LiteLLM's proxy pins what it stands on, so it lives in an environment of its own, beside the tests'.

@@ -57,7 +57,7 @@ def streamed(redactor: Redactor, deltas: list[str]) -> str:
 
 def main() -> int:
     rng = random.Random(14)
-    letters = string.ascii_letters + string.digits
+    letters = string.ascii_letters + string.digits + '"\\/+&= %~'  # what encodings change makes more patterns
     secrets = {f"KEY_{number}": "".join(rng.choices(letters, k=40)) for number in range(SECRETS)}
     text = prose(rng, WHOLE_BYTES)
     deltas = [text[at : at + DELTA_CHARS] for at in range(0, len(text), DELTA_CHARS)]

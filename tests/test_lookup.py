@@ -186,6 +186,31 @@ def test_a_damaged_credential_is_told_and_hides_no_other(studio: Studio) -> None
     assert problems[0].startswith("The credential “a damaged one” does not open")
 
 
+def test_a_lost_key_hides_no_secret_that_another_key_sealed(home: Path) -> None:
+    with studio_at(home) as studio:
+        lost = mail(studio, "a lost one")
+        mail(studio, "another lost one")
+        studio.keys.forget(lost.key_id)
+    with studio_at(home) as studio:
+        mail(studio, "whole", "whole-password")
+        secrets, problems = known_secrets(studio.credentials)
+    assert secrets == {"whole.app_password": "whole-password"}
+    assert len(problems) == 1  # the key is asked for once
+    assert lost.key_id in problems[0]
+
+
+def test_a_secret_within_a_secret_is_known_by_itself(studio: Studio) -> None:
+    for name, value in (("a", "Bearer token-0123456789"), ("b", "Basic YW5uOmNvcnJlY3QgaG9yc2U=")):
+        studio.credentials.keep(value, name=name, connector="mcp", field="header")
+    address = "postgres://ann:p%40ss-word-1@db.example.com/sales"
+    studio.credentials.keep(address, name="c", connector="mcp", field="env")
+    secrets, _ = known_secrets(studio.credentials)
+    assert secrets["a.header token"] == "token-0123456789"
+    assert secrets["b.header password"] == "correct horse"
+    assert secrets["c.env password"] == "p@ss-word-1"
+    assert secrets["c.env"] == address
+
+
 # In a run
 
 

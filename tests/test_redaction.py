@@ -304,3 +304,25 @@ def test_an_error_that_goes_round_in_its_causes_is_cleaned_once() -> None:
     first.__cause__, second.__cause__ = second, first
     Redactor({"TOKEN": "correct horse"}).clean(first)
     assert (str(first), str(second)) == ("[secret TOKEN]", "[secret TOKEN]")
+
+
+# What Python and our own answers make of a value
+
+
+@given(st.text(min_size=8, max_size=40).filter(lambda text: len(text.strip()) >= 8))
+def test_a_repr_a_line_a_cell_and_json_within_json_are_recognised(secret: str):
+    assume(not any("\ud800" <= character <= "\udfff" for character in secret))
+    redactor = Redactor({"KEY": secret})
+    # a repr in other quotes than its own may need fewer escapes
+    shown = [
+        str(KeyError(secret)),
+        " ".join(f"It broke: {secret} .".split()),
+        f'''"{secret.replace('"', '""')}"''',
+    ]
+    nested = [
+        json.dumps(json.dumps({"a": secret}, ensure_ascii=inner), ensure_ascii=outer)
+        for inner in (True, False)
+        for outer in (True, False)
+    ]
+    for text in [*shown, *nested]:
+        assert "KEY" in redactor.redact(text) or "[***]" in redactor.redact(text), text

@@ -284,15 +284,21 @@ def _checked_values(connector: Connector, fields: Mapping[str, Any]) -> dict[str
             hint = did_you_mean(str(key), known, otherwise=f"It has {', '.join(known)}.")
             raise InvalidInput(f"The connector {connector.name} has no field “{key}”.", hint=hint)
     checked = {key: _checked_value(known[key], fields[key]) for key in known if key in fields}
-    secrets = {key: value for key, value in checked.items() if value and known[key].secret}
-    redactor = Redactor(secrets)
-    for key, value in checked.items():
-        if value and key not in secrets and redactor.redact(value) != value:
+    _check_no_secret_in_the_clear(
+        {key: value for key, value in checked.items() if value and known[key].secret},
+        {key: value for key, value in checked.items() if value and not known[key].secret},
+    )
+    return {key: value for key, value in checked.items() if value != ""}
+
+
+def _check_no_secret_in_the_clear(secrets: Mapping[str, str], plain: Mapping[str, str]) -> None:
+    redactor = Redactor(secrets if plain else {})
+    for key, value in plain.items():
+        if redactor.redact(value) != value:
             raise InvalidInput(
                 f"“{key}” holds a secret of the credential, which would be stored in the clear.",
                 hint="Leave it out there; the secret has a field of its own.",
             )
-    return {key: value for key, value in checked.items() if value != ""}
 
 
 def _checked_value(field: ConnectorField, given: object) -> str | None:
