@@ -38,6 +38,7 @@ from test_secrets_stay_inside import protocol_messages, said
 from personas_nb import Studio
 from personas_nb.errors import PersonaError
 from personas_nb.vault.connectors import Connectors
+from personas_nb.views.inbox import review_card
 
 HEADER_SIGNS = "\"\\/+&=%~ '<?"
 WORD_SIGNS = "-_.~"  # for what stands in a variable that others check
@@ -51,6 +52,7 @@ API_REFRESH = secret_for("http_bearer.refresh_token") + "é€"
 SERVER_ENV = secret_for("env of an MCP server")
 SERVER_REFERENCE = secret_for("referred to by an MCP server")
 SERVER_HEADER = secret_for("header of an MCP server", signs=WORD_SIGNS)
+KEY_FILE = "\n".join(secret_for(f"line {number} of a key") for number in range(5))
 DATABASE_PASSWORD = secret_for("password in an address", signs=WORD_SIGNS)
 
 PLANTED = {
@@ -288,6 +290,44 @@ def test_deltas_cut_at_every_position_show_nothing(home: Path, chunk: int) -> No
         studio.run(persona)
         search_studio(studio)
     search_home(home)
+
+
+@pytest.mark.usefixtures("planted", "nothing_printed")
+def test_a_run_that_waits_for_a_decision_keeps_no_secret(home: Path, tmp_path: Path, engine: Engine) -> None:
+    calls = [
+        ("file_write", {"path": "inputs/leak.txt", "content": f"{KEY_FILE} new"}),
+        ("http_request", {"url": f"http://127.0.0.1:9/{EVERY}"}),
+    ]
+    first = Turn.tools(("file_read", {"path": "inputs/leak.txt"}), text=EVERY, chunk=61, argument_chunk=41)
+    script = [first, Turn.tools(*calls, text=EVERY, chunk=61), Turn.text("Done.")]
+    leak = tmp_path / "leak.txt"
+    leak.write_text(f"{EVERY}\n{KEY_FILE}")
+    search = Search({"lines of a key": KEY_FILE})
+    with ExitStack() as stack:
+        studio, server = opened(stack, home, script, engine)
+        plant_in_the_vault(studio)
+        studio.credentials.keep(KEY_FILE, name="key file", connector="model", field="auth_token")
+        persona = persona_of(
+            studio, "file_read", "file_write", "http_request", model_profile=profile(server, engine)
+        )
+        for tool in ("file_write", "http_request"):
+            studio.tools.require_approval(persona, tool)
+        run = studio.run(persona, EVERY, files=[leak])
+        given = workspace(studio, persona) / "inputs" / "leak.txt"
+        count = 0
+        while run.status == "waiting":  # the Claude CLI asks for one after the other
+            search_studio(studio)
+            search_home(home, given)
+            search.in_folder(home, beside=[home / "personas.toml", given])
+            for review in studio.reviews.list(status="pending"):
+                SEARCH.in_text(str(review_card(review)._repr_mimebundle_()), "the review as it is shown")
+                studio.reviews.approve(review.id)
+                count += 1
+            run = studio.executions.handle(run.id).wait(60)
+        assert (run.status, run.tool_calls, count) == ("completed", 3, 2), run.error
+        search_studio(studio)
+    search_home(home, given)
+    search.in_folder(home, beside=[home / "personas.toml", given])
 
 
 # Credentials of every connector

@@ -102,3 +102,14 @@ def test_a_long_quotation_is_cut_in_its_middle():
 
 def test_the_nearest_word_to_no_word_at_all_is_none():
     assert did_you_mean(None, ["list"], otherwise="Look at help.") == "Look at help."  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("before", range(460, 500, 8))
+def test_a_long_message_is_cut_between_words(before: int):
+    word = "a-word-of-forty-characters-0123456789-xyz"
+    filling = "ab " * 1_000
+    message = NotFound(f"{filling[:before]} {word} {filling} {word} {filling[:before]}").message
+    assert len(message) <= MESSAGE_LIMIT_CHARS + 3
+    rest = message.replace(word, "")
+    assert "word" not in rest
+    assert "xyz" not in rest

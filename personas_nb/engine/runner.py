@@ -458,13 +458,14 @@ def _review(prepared: Prepared, call: WaitingCall) -> Review:
     gateway = job.gateway
     effects = {tool.name: tool.effect for tool in gateway.definitions}
     arguments = prepared.redactor.redact_value(call.arguments)
-    shown = preview(call.tool, arguments, workspace=gateway.workspace, settings=settings)
+    redact = prepared.redactor.redact
+    shown = preview(call.tool, arguments, workspace=gateway.workspace, settings=settings, redact=redact)
     asked_at = now()
     return Review(
         persona_id=prepared.persona.id,
         execution_id=prepared.execution.id,
         title=f"May {prepared.persona.name} call {call.tool}?",
-        description=prepared.redactor.redact(shown),  # a file may hold a secret too
+        description=redact(shown),  # a file may hold a secret too
         severity="high" if effects.get(call.tool, "outside") == "outside" else "medium",
         kind="approval",
         tool=call.tool,

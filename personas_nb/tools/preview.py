@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,18 @@ from personas_nb.tools.files import file_read
 LIMIT_CHARS = 200_000
 
 
-def preview(name: str, arguments: Mapping[str, Any], *, workspace: Path, settings: Settings) -> str:
+def preview(
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    workspace: Path,
+    settings: Settings,
+    redact: Callable[[str], str] = str,
+) -> str:
     """What the call would do, as text with a code block; ``arguments`` are redacted. Reads files; blocks.
+
+    ``redact`` takes secrets out of a file before it is compared line by line, where one of several lines is no
+    longer recognised.
 
     >>> print(preview("gmail_send", {"to": "a@example.com", "subject": "Hi", "body": "There."},
     ...               workspace=Path("."), settings=Settings()))
@@ -36,7 +46,7 @@ def preview(name: str, arguments: Mapping[str, Any], *, workspace: Path, setting
     """
     match name:
         case "file_write":
-            return _file(arguments, workspace, settings)
+            return _file(arguments, workspace, settings, redact)
         case "http_request":
             return _request(arguments)
         case "gmail_send":
@@ -45,11 +55,16 @@ def preview(name: str, arguments: Mapping[str, Any], *, workspace: Path, setting
             return _block(f"It would call {name} with:", _json(arguments))
 
 
-def _file(arguments: Mapping[str, Any], workspace: Path, settings: Settings) -> str:
+def _file(
+    arguments: Mapping[str, Any], workspace: Path, settings: Settings, redact: Callable[[str], str]
+) -> str:
     path, content = str(arguments.get("path", "")), str(arguments.get("content", ""))
     is_new, note, before = False, "", ""
     try:
-        before = file_read(workspace, path, limit_bytes=settings.file_limit_bytes)
+        there = file_read(workspace, path, limit_bytes=settings.file_limit_bytes)
+        before = redact(there)
+        if before != there and not arguments.get("append"):
+            note = " What is there holds secrets, shown here by their names; afterwards it would not."
     except PersonaError as error:
         is_new = not (workspace / path).exists()
         note = "" if is_new else f" What is there now cannot be shown: {error}"
