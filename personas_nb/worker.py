@@ -125,11 +125,10 @@ class Worker:
 
         A change is called again when another one in its batch fails: it must do nothing but write.
         """
-        future: Future[Any] = Future()
+        future = _Written()
         if self.is_stopping and not self._writer_thread.is_alive():
             future.set_exception(StoreError("The worker has stopped; nothing was written."))
             return future
-        future.set_running_or_notify_cancel()  # from here on it will be written, whoever stops waiting
         self._writes.put((change, future))
         return future
 
@@ -254,6 +253,13 @@ class Worker:
             return
         for (_change, future), result in zip(changes, results, strict=True):
             future.set_result(result)
+
+
+class _Written(Future[Any]):
+    """Of a queued change: it will be written, whoever stops waiting."""
+
+    def cancel(self) -> bool:
+        return False
 
 
 class _DaemonThreads(ThreadPoolExecutor):
