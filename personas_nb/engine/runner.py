@@ -80,7 +80,10 @@ class Runner:
             return trouble
         problem: BaseException | None = None
         try:
-            problem = await self._run(prepared, token)
+            end = await self._run(prepared, token)
+            if end.status != "failed":
+                return None
+            problem = end.problem
         except Conflict:
             return None  # another worker found this one dead and wrote the end; nothing more is ours to write
         except asyncio.CancelledError:
@@ -108,8 +111,8 @@ class Runner:
             end = End("failed", what, "unknown")
         return await self._ended(execution_id, token, end, spent_usd)
 
-    async def _run(self, prepared: Prepared, token: int) -> BaseException | None:
-        """Run it to its stored end; what made it fail, if it did."""
+    async def _run(self, prepared: Prepared, token: int) -> End:
+        """Run it to its end, which is stored then."""
         started = asyncio.get_running_loop().time()
         pipe = self._pipe(prepared, token)
         try:
@@ -126,7 +129,7 @@ class Runner:
             pipe.close()
             prepared.close()  # removes a small scratch folder; no thread, which may be gone at exit
             pipe.log.close()
-        return end.problem
+        return end
 
     async def _heal(self, execution_id: str, problem: BaseException | None) -> None:
         """Queue a retry or report an issue, where the run has failed."""
