@@ -165,7 +165,9 @@ def peer(name: str, url: str, folder: Path) -> None:
         started = time.perf_counter()
         spans = side.together(count, words)
         seconds = time.perf_counter() - started
-        print(json.dumps([seconds, max(began for began, _ in spans) < min(end for _, end in spans)]), flush=True)
+        print(
+            json.dumps([seconds, max(began for began, _ in spans) < min(end for _, end in spans)]), flush=True
+        )
     if isinstance(side, Ours):
         side.studio.close()
 
@@ -177,6 +179,7 @@ class Child:
     """This file in a process of its own."""
 
     def __init__(self, *arguments: str) -> None:
+        self.arguments = arguments
         self.process = subprocess.Popen(
             [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -257,7 +260,7 @@ def main() -> int:
                 return one.growth_mb()
 
         with child("ours") as ours:
-            prompt = Path(ours.process.args[-1]) / "prompt.txt"  # type: ignore[index]
+            prompt = Path(ours.arguments[-1]) / "prompt.txt"
             (folder / "prompt.txt").write_text(prompt.read_text())
             with child("bare") as bare:
                 alternating(2, lambda: ours.run(AT_ONCE)[0], lambda: bare.run(AT_ONCE)[0])
@@ -282,7 +285,9 @@ def report(alone: list[list[float]], together: list[list[float]], growth: list[l
     )
     ours_mb, bare_mb = map(statistics.median, growth)
     spread = f"{min(growth[0]):.2f}–{max(growth[0]):.2f}"
-    print(f"{AT_ONCE} at once: {ours_mb:.2f} MB each, {spread} (≤ {ALLOWED_MB:g}); bare {bare_mb:.2f} MB each")
+    print(
+        f"{AT_ONCE} at once: {ours_mb:.2f} MB each, {spread} (≤ {ALLOWED_MB:g}); bare {bare_mb:.2f} MB each"
+    )
     is_good = time_ratio <= ALLOWED_TIME and throughput_ratio >= WANTED_THROUGHPUT and ours_mb <= ALLOWED_MB
     return 0 if is_good else 1
 

@@ -89,7 +89,10 @@ class Runner:
             return trouble
         problem: BaseException | None = None
         try:
-            problem = await self._run(prepared, token)
+            end = await self._run(prepared, token)
+            if end.status != "failed":
+                return None
+            problem = end.problem
         except Conflict:
             return None  # another worker found this one dead and wrote the end; nothing more is ours to write
         except asyncio.CancelledError:
@@ -117,8 +120,8 @@ class Runner:
             end = End("failed", what, "unknown")
         return await self._ended(execution_id, token, end, is_unbegun=is_unbegun)
 
-    async def _run(self, prepared: Prepared, token: int) -> BaseException | None:
-        """Run it to its stored end; what made it fail, if it did."""
+    async def _run(self, prepared: Prepared, token: int) -> End:
+        """Run it to its end, which is stored then."""
         started = asyncio.get_running_loop().time()
         pipe, closing = self._pipe(prepared, token), ExitStack()
         closing.callback(
@@ -143,7 +146,7 @@ class Runner:
             pipe.close()
             closing.close()
             pipe.log.close()
-        return end.problem
+        return end
 
     async def _pause(
         self, prepared: Prepared, pipe: Pipe, fields: dict[str, Any], paused: Paused, closing: ExitStack

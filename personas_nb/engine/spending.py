@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from personas_nb.engine.models import ResolvedModel
@@ -46,6 +47,7 @@ class Price:
         return max(self.input, self.cache_read, self.cache_write)
 
 
+@lru_cache(maxsize=256)
 def price_of(model_name: str, provider_name: str) -> Price | None:
     """What a provider's model costs, from the price list of genai-prices; None when it is not known.
 

@@ -60,8 +60,9 @@ _held_lock = threading.Lock()
 
 def _taken(locks: Path, persona_id: str) -> tuple[int, FileLock]:
     locks.mkdir(parents=True, exist_ok=True)
+    stem = str(locks / f"workspace-{persona_id}-")  # once: a hundred runs at once try thousands of numbers
     for number in count(1):
-        path = str(locks / f"workspace-{persona_id}-{number}.lock")
+        path = f"{stem}{number}.lock"
         with _held_lock:
             if path in _held:
                 continue

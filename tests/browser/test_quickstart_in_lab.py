@@ -68,6 +68,7 @@ def test_a_saved_notebook_tells_the_truth_with_the_kernel_gone(
 ) -> None:
     execute(QUICKSTART, tmp_path)
     page = open_notebook(QUICKSTART, with_kernel=False)
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell .jp-OutputArea-output", timeout=60_000)
     page.wait_for_timeout(2000)
     text = all_outputs(page)
     picture(page, "kernel-gone")

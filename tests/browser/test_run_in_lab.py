@@ -43,7 +43,8 @@ def saved(folder: Path, run: Execution, name: str) -> None:
 
 def drawn(page: Any) -> str:
     """The text of the first graph, once it is drawn."""
-    page.wait_for_selector(".jp-RenderedMermaid img", timeout=60_000)
+    # attached: Lab may keep it out of sight while it lays the notebook out
+    page.wait_for_selector(".jp-RenderedMermaid img", state="attached", timeout=60_000)
     source = page.locator(".jp-RenderedMermaid img").first.get_attribute("src")
     return str(page.evaluate("url => fetch(url).then(answer => answer.text())", source))
 

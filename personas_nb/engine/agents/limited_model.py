@@ -11,10 +11,13 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRe
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
 
 from personas_nb.engine.spending import Admission, Allowance
 from personas_nb.entities.run_event import UsageReported
+
+KEPT_SIZES = 1000
 
 
 class LimitedModel(WrapperModel):
@@ -82,15 +85,25 @@ class LimitedModel(WrapperModel):
         return admission, ModelSettings(**{**(settings or {}), "max_tokens": admission.max_output_tokens})
 
 
+_tool_bytes: dict[int, tuple[ToolDefinition, int]] = {}  # by identity: runs share their tools
+
+
 def _size_bytes(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:
     """How long a request is, about; what pydantic-ai keeps beside the messages is counted too."""
     tools = parameters.function_tools + parameters.output_tools
-    return len(ModelMessagesTypeAdapter.dump_json(messages)) + sum(
-        len(tool.name)
-        + len((tool.description or "").encode())
-        + len(json.dumps(tool.parameters_json_schema, ensure_ascii=False).encode())
-        for tool in tools
-    )
+    return len(ModelMessagesTypeAdapter.dump_json(messages)) + sum(map(_bytes_of, tools))
+
+
+def _bytes_of(tool: ToolDefinition) -> int:
+    found, size = _tool_bytes.get(id(tool), (None, 0))
+    if found is tool:
+        return size
+    schema = json.dumps(tool.parameters_json_schema, ensure_ascii=False)
+    size = len(tool.name) + len((tool.description or "").encode()) + len(schema.encode())
+    if len(_tool_bytes) > KEPT_SIZES:
+        _tool_bytes.clear()
+    _tool_bytes[id(tool)] = tool, size
+    return size
 
 
 def _counted(usage: RequestUsage, model_name: str | None) -> UsageReported:
