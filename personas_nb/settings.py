@@ -123,6 +123,9 @@ class Settings(BaseModel):
     log_file_count: Count = Field(4, description="Newest log files kept per execution.")
     protocol_object_limit_bytes: Count = Field(256 * KIB, description="Bytes of one protocol object.")
     context_file_limit_bytes: Count = Field(MIB, description="Bytes of one context file of a design.")
+    context_text_limit_chars: Count = Field(
+        20_000, description="Characters of one context file that a designer is shown; the cut is said."
+    )
     import_limit_bytes: Count = Field(10 * MIB, description="Bytes of one file to import.")
     memory_limit_chars: Annotated[StrictInt, Field(ge=0)] = Field(
         6_000, description="Characters of memories in a prompt; 0 leaves them out."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from personas_nb.design.designers import Designers
+    from personas_nb.design.evals.evals import Evals
+    from personas_nb.design.exporting import Exported, Exporter
+    from personas_nb.design.importers import Importers
     from personas_nb.design.sessions import DesignSession, Sessions
     from personas_nb.engine.dispatch import Dispatcher
     from personas_nb.engine.executions import Executions, RunHandle
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from personas_nb.vault.connectors import Connectors
     from personas_nb.vault.credentials import Credentials
     from personas_nb.vault.keys import KeyRing
+    from personas_nb.vault.redaction import Redactor
     from personas_nb.worker import Worker
 
 
@@ -125,10 +129,16 @@ class Studio:
 
     @cached_property
     def memories(self) -> Memories:
-        """What personas remember."""
+        """What personas remember: list, remember, edit, pin, delete, recall."""
+        from personas_nb.engine.models import key_redactor
         from personas_nb.personas.memories import Memories
+        from personas_nb.vault.access import known_secrets
 
-        return Memories(self.store, self.personas)
+        return Memories(
+            self.store,
+            self.personas,
+            redactor=lambda: key_redactor(self.settings, more=known_secrets(self.credentials)[0]),
+        )
 
     @cached_property
     def tools(self) -> Tools:
@@ -202,7 +212,7 @@ class Studio:
 
     @cached_property
     def sessions(self) -> Sessions:
-        """Design sessions: list, get, discard."""
+        """Design sessions: list, get, discard, follow."""
         from personas_nb.design.sessions import Sessions
         from personas_nb.engine.models import key_redactor
         from personas_nb.vault.access import known_secrets
@@ -213,6 +223,27 @@ class Studio:
             personas=self.personas,
             tools=self.tools,
             settings=self.settings,
+            run=lambda coroutine: self.worker.run(coroutine),
+            start=lambda coroutine: self.worker.spawn(coroutine),
+            worker_id=lambda: self.worker.id,
+            redactor=lambda: key_redactor(self.settings, more=known_secrets(self.credentials)[0]),
+        )
+
+    @cached_property
+    def evals(self) -> Evals:
+        """Tests of designs, versions and models: add, run, compare, list."""
+        from personas_nb.design.evals.evals import Evals
+        from personas_nb.engine.models import key_redactor
+        from personas_nb.vault.access import known_secrets
+
+        return Evals(
+            self.store,
+            personas=self.personas,
+            versions=self.versions,
+            tools=self.tools,
+            executions=self.executions,
+            worker_id=lambda: self.worker.id,
+            clients=lambda: self.dispatcher.runner.clients,
             run=lambda coroutine: self.worker.run(coroutine),
             redactor=lambda: key_redactor(self.settings, more=known_secrets(self.credentials)[0]),
         )
@@ -238,14 +269,57 @@ class Studio:
 
         return Budgets(self.store, self.personas, self.settings)
 
+    @cached_property
+    def importers(self) -> Importers:
+        """Files of others and our own: read, folder; n8n, desktop_template, subagent, json, notebook, persona_md."""
+        from personas_nb.design.importers import Importers
+
+        return Importers(
+            self.sessions,
+            tools=self.tools,
+            settings=self.settings,
+            run=lambda coroutine: self.worker.run(coroutine),
+        )
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        """Writes personas to files, without secrets."""
+        from personas_nb.design.exporting import Exporter
+        from personas_nb.engine.models import key_redactor
+        from personas_nb.vault.access import known_secrets
+
+        def redactor() -> tuple[Redactor, list[str]]:
+            secrets, unopened = known_secrets(self.credentials)
+            return key_redactor(self.settings, more=secrets), unopened
+
+        return Exporter(personas=self.personas, tools=self.tools, triggers=self.triggers, redactor=redactor)
+
+    def export(
+        self,
+        persona: Persona | str,
+        path: str | Path,
+        format: str | None = None,  # noqa: A002 - the contract's name
+        overwrite: bool = False,
+    ) -> Exported:
+        """Write a persona to a file: ``json``, ``notebook``, ``subagent`` or ``persona_md``, never a secret.
+
+        ``format`` None is told from the ending of the path, else json. `Exported.left_out` says what the file does
+        not hold. A file that is no earlier export of this persona is replaced only with ``overwrite``.
+        """
+        return self.exporter.export(persona, path, format, overwrite=overwrite)
+
     def design(
         self,
         instruction: str,
         name: str | None = None,
         provider: str | None = None,
-        context: str | Path | Iterable[str | Path] = (),
+        context: Any = (),
     ) -> DesignSession:
-        """Design a persona from a sentence; the session has ``result``, or ``question``."""
+        """Design a persona from a sentence; the session has ``result``, or ``question``.
+
+        ``context`` is what to look at: files, web addresses, DataFrames, alone or several; a DataFrame also as
+        ``(name, DataFrame)``. ``session.context`` says what of each was used.
+        """
         return self.sessions.open(instruction, name=name, provider=provider, context=context)
 
     def run(

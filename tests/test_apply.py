@@ -13,10 +13,12 @@ from personas_nb.entities.design import (
     DesignResult,
     SuggestedChannel,
     SuggestedConnector,
+    SuggestedServer,
     SuggestedSubscription,
     SuggestedTrigger,
 )
 from personas_nb.entities.event import Subscription
+from personas_nb.entities.mcp_server import McpServer
 from personas_nb.entities.model_profile import ModelProfile
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.structured_prompt import StructuredPrompt
@@ -218,14 +220,66 @@ def test_what_could_not_be_applied_stays_to_do_until_it_is_there(room: Room):
         suggested_notification_channels=(SuggestedChannel(type="slack", required_connector="slack"),),
     )
     persona = room.apply(slack).persona
-    assert [issue.subject for issue in room.applier.todo(persona)] == ["slack"]
+    (missing,) = room.applier.todo(persona)
+    assert (missing.kind, missing.subject) == ("credential", "slack")
+    assert missing.remedy == "%persona credentials add slack slack"
     assert persona.notification_channels == ()
     credential_id = room.credentials.keep("xoxb-1234567", name="slack", connector="slack", field="bot_token")
-    assert room.applier.todo(persona) == []
+    assert [todo.remedy for todo in room.applier.todo(persona)] == ["%persona apply"]
     persona = room.apply(slack, persona).persona
+    assert room.applier.todo(persona) == []
     assert persona.notification_channels == (
         {"type": "slack", "enabled": True, "credential_id": credential_id, "config": {}},
     )
+    room.credentials.remove("slack")
+    assert [todo.subject for todo in room.applier.todo(persona)] == ["slack"]
+
+
+def test_a_trigger_that_never_fires_is_left_out_and_to_do_until_there_is_another(room: Room):
+    never = SuggestedTrigger(trigger_type="schedule", config={"cron": "0 0 30 2 *", "timezone": "UTC"})
+    applied = room.apply(design(suggested_triggers=(never, *at_eight())))
+    persona = applied.persona
+    assert [one.config for one in room.triggers(persona)] == [EIGHT]
+    assert [(todo.kind, todo.subject) for todo in applied.todo] == [("trigger", "0 0 30 2 *")]
+    again = room.apply(design(suggested_triggers=(never, *at_eight())), persona)
+    assert (again.changes, again.todo) == ((), applied.todo)
+    room.store.table("triggers", Trigger).insert(
+        Trigger(persona_id=persona.id, trigger_type="polling", config={"interval_seconds": 60})
+    )
+    assert room.applier.todo(persona) == []
+
+
+def test_an_unknown_connector_is_to_do_until_it_exists_and_then_lacks_its_credential(room: Room):
+    persona = room.apply(design(suggested_connectors=(SuggestedConnector(name="crm"),))).persona
+    assert [todo.kind for todo in room.applier.todo(persona)] == ["connector"]
+    room.store.table("connectors", Connector).insert(Connector(name="crm", tools=("http_request",)))
+    assert [todo.problem for todo in room.applier.todo(persona)] == ["There is no credential for crm."]
+    room.credentials.keep("tok-12345678", name="crm", connector="crm", field="token")
+    assert room.applier.todo(persona) == []
+
+
+def test_a_server_is_to_do_until_the_persona_has_it(room: Room):
+    server = SuggestedServer(name="time", command=("uvx", "mcp-server-time"))
+    persona = room.apply(design(suggested_servers=(server,))).persona
+    assert [todo.subject for todo in room.applier.todo(persona)] == ["time"]
+    room.store.table("mcp_servers", McpServer).insert(
+        McpServer(persona_id=persona.id, name="time", command=server.command)
+    )
+    assert room.applier.todo(persona) == []
+
+
+def test_a_later_design_has_its_own_list(room: Room):
+    slack = design(suggested_connectors=(SuggestedConnector(name="slack"),))
+    persona = room.apply(slack).persona
+    assert room.applier.todo(persona) != []
+    room.apply(design(), persona)
+    assert room.applier.todo(persona) == []
+
+
+def test_a_to_do_is_typed_for_the_session_that_it_comes_from(room: Room):
+    reach = design(suggested_connectors=(SuggestedConnector(name="postgres"),))
+    applied = room.applier.apply(reach, name="Reader", session_id="1a2b3c4d-0000")
+    assert any("--session 1a2b3c4d" in todo.remedy for todo in applied.todo if "refine" in todo.remedy)
 
 
 def test_a_persona_made_by_hand_has_nothing_to_do(room: Room):

@@ -67,7 +67,7 @@ def test_verbs_are_offered_and_nothing_of_python(shell):
             "%persona tools assign notes file_read file_w",
             ["%persona tools assign notes file_read file_write"],
         ),
-        ("%persona diff notes ", ["%persona diff notes 1"]),
+        ("%persona diff notes ", ["%persona diff notes 1", "%persona diff notes current"]),
         ("%persona runs list --status can", ["%persona runs list --status cancelled"]),
         ("%persona memories no", ["%persona memories notes"]),
         ("%persona help des", ["%persona help design"]),

@@ -214,7 +214,7 @@ CASES = [
         messages=("user_message",),
     ),
     Case("Summarize the input", messages=("user_message",)),
-    Case("Check prices of flights", messages=("user_message",)),
+    Case("Check prices of flights", ("http_request",), messages=("user_message",)),
 ]
 
 
@@ -619,7 +619,7 @@ def test_a_day_that_is_ruled_out_is_no_day_to_start(store: Store, instruction: s
 def test_a_day_ruled_out_without_a_schedule_makes_none(store: Store):
     result = designed(store, "Read notes.txt, never on Sundays")
     assert result.suggested_triggers == ()
-    assert "never on Sundays" in result.structured_prompt.instructions
+    assert "Never on Sundays" in result.structured_prompt.instructions
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.studios import line_of, python, studio_at
 
 from personas_nb.design.designer import DesignAnswer, Designer, DesignRequest
 from personas_nb.design.designers import Designers
 from personas_nb.design.sessions import DesignSession, Sessions
 from personas_nb.engine.models import ModelClients
 from personas_nb.entities.design import DesignSessionRecord
+from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import Conflict, DesignError, InvalidInput, ModelError, NotFound, TooLarge
 from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
@@ -425,7 +428,7 @@ def test_a_missing_large_or_binary_context_file_is_refused(room: Room, tmp_path:
     (tmp_path / "binary.txt").write_bytes(b"\xff\x00\xfe")
     with pytest.raises(InvalidInput, match="There is no context file"):
         room.sessions.open(INBOX, context=[tmp_path / "absent.md"])
-    with pytest.raises(TooLarge, match="larger than 1000 bytes"):
+    with pytest.raises(TooLarge, match="larger than 1,000 bytes"):
         room.sessions.open(INBOX, context=[tmp_path / "large.txt"])
     with pytest.raises(InvalidInput, match="no text in UTF-8"):
         room.sessions.open(INBOX, context=[tmp_path / "binary.txt"])
@@ -434,6 +437,165 @@ def test_a_missing_large_or_binary_context_file_is_refused(room: Room, tmp_path:
     assert room.sessions.list() == []
 
 
-def test_a_web_address_as_context_is_said_to_come_later(room: Room):
-    with pytest.raises(InvalidInput, match="comes in a later version"):
-        room.sessions.open(INBOX, context="https://example.com/api.yaml")
+def test_what_was_read_is_kept_with_the_session_without_secrets(room: Room, tmp_path: Path):
+    (tmp_path / "notes.md").write_text("# Access\n\nThe password is hunter2-hunter2.")
+    session = room.sessions.open(INBOX, context=[tmp_path / "notes.md"])
+    (item,) = room.more_sessions().get(session.id).context
+    assert (item.name, item.used) == ("notes.md", "Markdown with 1 heading, all of it")
+    assert "hunter2" not in item.text
+    room.sessions.discard(session.id)
+    assert room.sessions.context_of(session.id) == []
+
+
+def test_an_api_and_servers_are_handed_on_by_rules(room: Room, tmp_path: Path):
+    api = {
+        "openapi": "3.1.0",
+        "info": {"title": "Shop"},
+        "paths": {"/orders": {"get": {"summary": "Open ones"}}},
+    }
+    (tmp_path / "api.json").write_text(json.dumps(api))
+    (tmp_path / "mcp.json").write_text(
+        '{"mcpServers": {"time": {"command": "uvx", "args": ["mcp-server-time"]}}}'
+    )
+    session = room.sessions.open(
+        "Tell me each day which orders are open", context=list(tmp_path.glob("*.json"))
+    )
+    assert session.result is not None
+    (section,) = session.result.structured_prompt.custom_sections
+    assert "GET /orders – Open ones" in section.content
+    assert "http_request" in session.result.suggested_tools
+    assert [server.name for server in session.result.suggested_servers] == ["time"]
+    assert session.result.full_prompt_markdown.endswith(section.content)
+    persona = session.apply()
+    assert [todo.subject for todo in room.sessions.todo(persona)] == ["time"]
+
+
+# ── progress ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_happened_is_stored_in_order_and_seen_as_it_happens(room: Room, tmp_path: Path):
+    (tmp_path / "a.md").write_text("# A")
+    following = room.sessions.follow(room.sessions.aopen(INBOX, context=tmp_path / "a.md"))
+    seen = [event.type for batch in following.batches(5) for event in batch]
+    session = following.result()
+    assert seen == ["context", "step", "designed"]
+    session.refine("at 8 instead").apply()
+    stored = room.more_sessions().get(session.id).events
+    assert [event.type for event in stored] == [*seen, "step", "designed", "applied"]
+    assert [event.seq for event in stored] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_step_that_fails_says_so_at_its_end(room: Room):
+    session = room.sessions.open(INBOX)
+    slow = Slow(room, ModelError("Anthropic is overloaded.", kind="overloaded"))
+    slow.go_on.set()
+    room.designer = slow
+    with pytest.raises(ModelError):
+        session.refine("at 8 instead")
+    assert (session.events[-1].type, session.events[-1].text) == ("ended", "Anthropic is overloaded.")
+
+
+def test_known_secrets_are_in_no_moment_of_a_session(room: Room):
+    session = room.sessions.open(INBOX).refine("the password is hunter2-hunter2")
+    assert not any("hunter2" in event.text for event in session.events)
+
+
+# ── a kernel that is gone, and one that is faster ───────────────────────────────────────────────────────────
+
+
+def test_a_session_whose_kernel_was_killed_is_at_rest_for_the_next_one(home: Path):
+    code = """
+    import sys
+    from pathlib import Path
+    from support.model_server import ModelServer, Turn
+    from support.studios import studio_at
+    with ModelServer([Turn.hang()]) as server, studio_at(Path(sys.argv[1]), server) as studio:
+        studio.sessions.follow(studio.sessions.aopen("Read my inbox and post a summary"))
+        while not server.requests:
+            pass
+        print(studio.sessions.list()[0].state, flush=True)
+        sys.stdin.read()
+    """
+    with python(code, str(home)) as process:
+        assert line_of(process) == "analyzing"
+        with studio_at(home) as studio:
+            assert studio.sessions.get().state == "analyzing"
+            process.kill()
+            process.wait()
+            session = studio.sessions.get()
+            assert (session.state, session.error) == (
+                "idle",
+                "The kernel that was analyzing it ended before it was done.",
+            )
+            assert [event.type for event in session.events][:2] == ["step", "asked"]
+
+
+def test_a_step_in_another_process_ends_soon_after_it_was_cancelled(room: Room):
+    async def story() -> None:
+        session = await room.sessions.aopen(INBOX)
+        room.designer = slow = Slow(room)
+        step = asyncio.create_task(session.arefine("at 8 instead"))
+        await slow.asked.wait()
+        # As another process does: it writes the row, and cannot reach the task.
+        other = room.more_sessions().get(session.id)
+        other._sessions.stop = lambda _id: None  # type: ignore[method-assign]
+        await asyncio.to_thread(other.cancel)
+        with pytest.raises(Conflict, match="The step was cancelled"):
+            await asyncio.wait_for(step, 20)  # the designer was never told to go on
+        assert room.stored(session) == other.record
+
+    asyncio.run(story())
+
+
+def test_of_two_kernels_that_refine_at_once_the_second_is_told(room: Room):
+    async def story() -> None:
+        first = await room.sessions.aopen(INBOX)
+        second = room.more_sessions().get(first.id)
+        room.designer = slow = Slow(room)
+        step = asyncio.create_task(first.arefine("at 8 instead"))
+        await slow.asked.wait()
+        with pytest.raises(Conflict, match="changed by another notebook or kernel") as told:
+            await second.arefine("call it Morning post")
+        assert "%persona sessions resume" in told.value.hint
+        slow.go_on.set()
+        await step
+        assert [turn.text for turn in room.stored(first).turns] == [INBOX, "at 8 instead"]
+
+    asyncio.run(story())
+
+
+def test_of_contradictory_refinements_the_last_one_holds_and_undo_leads_back(room: Room):
+    session = room.sessions.open(INBOX).refine("at 8 instead").refine("at 10 instead")
+
+    def crons() -> list[str]:
+        assert session.result is not None
+        return [one.config["cron"] for one in session.result.suggested_triggers]
+
+    assert crons() == ["0 10 * * 1-5"]
+    session.undo()
+    assert crons() == ["0 8 * * 1-5"]
+
+
+def test_applying_in_another_process_is_seen_as_applying(room: Room, monkeypatch: pytest.MonkeyPatch):
+    session = room.sessions.open(INBOX)
+    seen = []
+    apply = room.sessions._applier.apply
+
+    def looked(*given: object, **more: object) -> object:
+        seen.append(session.record.state)
+        return apply(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(room.sessions._applier, "apply", looked)
+    session.apply()
+    assert (seen, session.state) == (["applying"], "applied")
+
+
+def test_an_adopted_design_is_a_session_whose_triggers_are_off(room: Room):
+    draft = room.sessions.open(INBOX).result
+    assert draft is not None
+    session = room.sessions.adopt(draft, instruction="imported from inbox.json", name="Imported")
+    assert (session.state, session.cost_usd) == ("preview", 0.0)
+    persona = session.apply()
+    triggers = room.store.table("triggers", Trigger).find("persona_id = ?", [persona.id])
+    assert [(one.origin, one.enabled) for one in triggers] == [("import", False)]
+    assert (session.apply(), session.applied_changes) == (persona, ())

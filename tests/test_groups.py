@@ -39,7 +39,7 @@ def test_a_group_is_found_by_name_id_and_beginning_of_id(groups: Groups) -> None
 
 def test_what_cannot_be_used_is_refused(groups: Groups) -> None:
     with pytest.raises(InvalidInput, match="color"):
-        groups.create("A", color="red")
+        groups.create("A", color="rouge")
     with pytest.raises(InvalidInput, match="Did you mean “color”"):
         groups.create("A", colour="#000000")
     assert groups.list() == []

@@ -49,11 +49,11 @@ def test_what_is_added_is_listed_pinned_first_then_newest(memories: Memories, ow
     assert titles(memories.list("a")) == titles(memories.list()) == ["oldest", "newest", "middle"]
 
 
-def test_an_exact_duplicate_is_not_written_twice(memories: Memories, owner: str) -> None:
-    first = memories.add(Memory(persona_id=owner, title="t", content="c"))
-    assert memories.add(Memory(persona_id=owner, title="t", content="c", importance=9)) == first
-    memories.add(Memory(persona_id=owner, title="t", content="other"))
-    assert len(memories.list("a")) == 2
+def test_a_duplicate_is_not_written_twice_and_counts_for_more(memories: Memories, owner: str) -> None:
+    first = memories.add(Memory(persona_id=owner, title="t", content="c", tags=("x",)))
+    again = memories.add(Memory(persona_id=owner, title="t", content="c", importance=9, tags=("y", "x")))
+    assert (again.id, again.importance, again.tags, again.repeats) == (first.id, 9, ("x", "y"), 1)
+    assert memories.list("a") == [again]
 
 
 def test_a_memory_of_nobody_is_refused(memories: Memories) -> None:

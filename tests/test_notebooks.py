@@ -14,6 +14,7 @@ from personas_nb import Studio
 
 QUICKSTART = "01-quickstart.ipynb"
 TOOLS = "03-credentials-tools-approval.ipynb"
+DESIGN = "04-design-and-refine.ipynb"
 PLAN = {
     "name": "Invoice watcher",
     "summary": "Finds overdue invoices and asks before reminding anybody.",
@@ -143,6 +144,77 @@ def test_nothing_of_the_tutorials_token_is_in_what_it_leaves_behind(
     assert "'POST', '/refunds'" in text_of_cell(cell_with(notebook, "[(method"))
     assert used["http_request"] == 3
     assert (used["load_sales"], used["plot_sales"]) == (1, 1)
+
+
+def designing(request: Request, _n: int) -> Turn:
+    """A model that asks once, designs, and changes what it is told to change."""
+    usage = Usage(input_tokens=900, output_tokens=120)
+    if "change" in request.tool_names:
+        if request.mentions("at 6 instead"):
+            trigger = {"trigger_type": "schedule", "config": {"cron": "0 6 * * 1"}}
+            return Turn.output({"suggested_triggers": [trigger]}, where="change", usage=usage)
+        if request.mentions("call it Front desk"):
+            return Turn.output({"name": "Front desk"}, where="change", usage=usage)
+        trigger = {"trigger_type": "schedule", "config": {"cron": "30 8 * * 1-5"}}
+        tools = ["http_request", "file_write"]
+        wanted = {"suggested_triggers": [trigger], "suggested_tools": tools}
+        return Turn.output(wanted, where="change", usage=usage)
+    if request.mentions("Help me") and not request.mentions("The user's answer"):
+        asked = {"question": "With what?", "options": ["The orders", "The mail"]}
+        return Turn.output(asked, where="question", usage=usage)
+    prompt = {
+        "identity": "You watch the orders.",
+        "instructions": "1. GET /orders of the API.\n2. Send a summary.",
+    }
+    if request.mentions("orders.md"):
+        prompt["identity"] = "You watch the orders once a week."
+    slack = {"type": "slack", "required_connector": "slack"}
+    plan = {
+        **PLAN,
+        "name": "Order desk",
+        "structured_prompt": prompt,
+        "suggested_tools": ["http_request"],
+        "suggested_notification_channels": [slack],
+    }
+    return Turn.output(plan, where="plan", usage=usage)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"), [("anthropic", "claude-sonnet-5-5"), ("custom", "gpt-5-mini")]
+)
+def test_the_design_tutorial_runs_unchanged_with_a_model(
+    provider: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(designing) as server:
+        monkeypatch.setenv("PERSONAS_PROVIDER", provider)
+        monkeypatch.setenv("PERSONAS_MODEL", model)
+        monkeypatch.setenv("PERSONAS_BASE_URL", server.url)
+        monkeypatch.setenv("PERSONAS_AUTH_TOKEN", "sk-tutorial-0123456789")
+        notebook = execute(DESIGN, tmp_path)
+    assert "With what?" in text_of_cell(cell_with(notebook, "%persona design Help me"))
+    assert "▲ conflict  Identity" in text_of_cell(
+        cell_with(notebook, '%persona design "Order desk" "Every Monday')
+    )
+    assert "REHEARSAL" not in text_of(notebook)
+    seen = json.dumps([request.body for request in server.requests])
+    assert "POST /orders/{id}/refunds" in seen
+    assert "Refunds are paid within 30 days." in seen
+    assert "tk-0123456789" not in seen + text_of(notebook)
+    assert "Atelier Brun" in seen  # of the table; of the DataFrame only its schema
+    assert "2019" not in seen
+
+
+def test_the_design_tutorial_tells_what_it_should(tmp_path: Path, offline: None) -> None:
+    execute(DESIGN, tmp_path)
+    notebook = execute(DESIGN, tmp_path)  # as somebody sees it who presses Run All twice
+    refused = text_of_cell(cell_with(notebook, 'Path("invoice.pdf")'))
+    for said in ("is no PDF", "larger than 1,048,576 bytes", "not an address of the public internet"):
+        assert said in refused
+    first, second, *_ = (cell for cell in notebook.cells if cell.source == "%persona apply")
+    assert "no credential for Slack" in text_of_cell(first)
+    assert "no credential for Slack" not in text_of_cell(second)
+    assert "changed by another notebook or kernel" in text_of_cell(cell_with(notebook, "mine, theirs"))
+    assert "tk-0123456789" not in text_of(notebook)
 
 
 def test_the_tutorials_are_checked_in_without_outputs() -> None:

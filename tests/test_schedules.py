@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -84,7 +86,34 @@ CRONS = [
     ("once a week on Friday", "0 9 * * 5", "every Friday at 09:00" + ASSUMED),
     ("twice a week", "0 9 * * 1,4", "every Monday and Thursday at 09:00 (days and time assumed)"),
     ("Send the weekly report every Friday at 5pm", "0 17 * * 5", "every Friday at 17:00"),
+    ("every morning at 9:15, weekdays only", "15 9 * * 1-5", "every weekday at 09:15"),
+    ("Tuesdays and Thursdays 14:00: remind me", "0 14 * * 2,4", "every Tuesday and Thursday at 14:00"),
+    ("every weekday except Wednesday at 9", "0 9 * * 1,2,4,5", None),
+    ("every weeknight at 10", "0 22 * * 1-5", "every weekday at 22:00"),
+    ("Monday mornings at 8", "0 8 * * 1", "every Monday at 08:00"),
+    ("first thing every Monday", "0 9 * * 1", "every Monday at 09:00" + ASSUMED),
+    ("every Friday at close of business", "0 17 * * 5", "every Friday at 17:00"),
+    ("daily at lunchtime", "0 12 * * *", "every day at 12:00"),
+    # paces with a beginning, an end, or a minute of their own
+    ("at 10 past every hour", "10 * * * *", "every hour at 10 minutes past"),
+    ("at quarter past each hour", "15 * * * *", "every hour at 15 minutes past"),
+    ("every hour on the half hour", "30 * * * *", "every hour at 30 minutes past"),
+    ("at the top of every hour", "0 * * * *", "every hour"),
+    ("every 4 hours starting at 6", "0 2,6,10,14,18,22 * * *", None),
+    ("every 5 minutes from 22:00 to 6:00", "*/5 0-5,22,23 * * *", None),
+    ("hourly, but not at night", "0 7-22 * * *", "every hour from 07:00 to 22:00"),
+    ("Don't run at night; check it hourly", "0 7-22 * * *", "every hour from 07:00 to 22:00"),
     # dates
+    ("on the first Monday of the month at 9", "0 9 */31,2-7 * 1", None),
+    ("first Friday of each quarter at 16:00", "0 16 */31,2-7 1,4,7,10 5", None),
+    ("on the second Sunday of every month at 7", "0 7 8-14 * */7", None),
+    ("on 15 January, April, July and October at 8", "0 8 15 1,4,7,10 *", None),
+    ("on January 15 and July 15", "0 9 15 1,7 *", "on day 15 of January and July at 09:00" + ASSUMED),
+    ("on the 1st, 10th and 20th at 9", "0 9 1,10,20 * *", None),
+    ("on the first Thursday of every month at 10am, but not in August", "0 10 */31,2-7 1-7,9-12 4", None),
+    ("monthly run: on the 25th at 14:00 write it", "0 14 25 * *", "on day 25 of every month at 14:00"),
+    ("at the end of the year", "0 9 31 12 *", "on day 31 of December at 09:00" + ASSUMED),
+    ("every half year", "0 9 1 */6 *", "on day 1 of January and July at 09:00 (day and time assumed)"),
     ("monthly", "0 9 1 * *", "on day 1 of every month at 09:00 (day and time assumed)"),
     ("first of every month", "0 9 1 * *", "on day 1 of every month at 09:00" + ASSUMED),
     ("on the 15th of each month at 8:00", "0 8 15 * *", "on day 15 of every month at 08:00"),
@@ -149,6 +178,13 @@ def test_a_period_that_no_cron_can_hold_is_polled(sentence: str, seconds: int, d
         ("Check hourly and report every Monday at 8", ["0 * * * *", "0 8 * * 1"]),
         ("weekly on Mondays and monthly on the 1st", ["0 9 * * 1", "0 9 1 * *"]),
         ("every day at 9, and again every day at 9", ["0 9 * * *"]),
+        ("Mondays at 9, Wednesdays at 10 and Fridays at 11", ["0 9 * * 1", "0 10 * * 3", "0 11 * * 5"]),
+        ("every weekday at 9 and 17, and on Saturdays at 10", ["0 9,17 * * 1-5", "0 10 * * 6"]),
+        ("each month on the 1st at 9am and on the 15th at 5pm", ["0 9 1 * *", "0 17 15 * *"]),
+        ("on 15 January and 3 March at 8", ["0 8 15 1 *", "0 8 3 3 *"]),
+        ("every Monday and on the first of the month at 8", ["0 9 * * 1", "0 8 1 * *"]),
+        ("every 90 minutes between 8 and 20", ["0 8,11,14,17,20 * * *", "30 9,12,15,18 * * *"]),
+        ("on the first working day of every month at 9", ["0 9 */31,2-3 * 1", "0 9 */31 * 2-5"]),
     ],
 )
 def test_a_sentence_may_hold_several_schedules(sentence: str, expressions: list[str]) -> None:
@@ -169,6 +205,37 @@ def test_a_zone_in_the_sentence_is_the_schedules_zone(sentence: str, zone: str) 
     (found,) = find_schedules(sentence, "Europe/Paris")
     assert found.config["timezone"] == zone
     assert found.description.endswith(f"({zone})")
+
+
+def test_each_time_has_the_zone_that_stands_beside_it() -> None:
+    found = find_schedules("every weekday at 8:00 CET and 17:00 PST", "Europe/Paris")
+    assert [(one.config["cron"], one.config["timezone"]) for one in found] == [
+        ("0 8 * * 1-5", "Europe/Berlin"),
+        ("0 17 * * 1-5", "America/Los_Angeles"),
+    ]
+
+
+FIRST_DAYS = [("first Monday", 0), ("first Friday", 4), ("first Sunday", 6), ("third Sunday", 6)]
+
+
+@pytest.mark.parametrize(("place", "weekday"), FIRST_DAYS)
+def test_an_exact_day_of_the_month_fires_on_that_day_and_once_a_month(place: str, weekday: int) -> None:
+    (found,) = find_schedules(f"on the {place} of every month at 9")
+    fires = list(cron.fires(found.config["cron"], datetime(2026, 12, 31, tzinfo=UTC), "UTC", 24))
+    assert [(fire.year, fire.month) for fire in fires] == [(2027 + n // 12, n % 12 + 1) for n in range(24)]
+    assert {(fire.weekday(), (fire.day - 1) // 7) for fire in fires} == {(weekday, 2 * ("third" in place))}
+
+
+def test_two_crons_hold_the_first_working_day_of_every_month() -> None:
+    found = find_schedules("on the first working day of every month at 9")
+    start = datetime(2026, 12, 31, tzinfo=UTC)
+    fires = sorted(fire for one in found for fire in cron.fires(one.config["cron"], start, "UTC", 36))
+    fires = [fire for fire in fires if fire.year < 2030]
+    assert [(fire.year, fire.month) for fire in fires] == [(2027 + n // 12, n % 12 + 1) for n in range(36)]
+    for fire in fires:
+        earlier = [fire.replace(day=day).weekday() for day in range(1, fire.day)]
+        assert fire.weekday() < 5
+        assert all(weekday >= 5 for weekday in earlier)
 
 
 def test_without_a_zone_in_the_sentence_the_given_one_is_used() -> None:
@@ -254,6 +321,13 @@ def test_webhooks_events_and_schedules_stand_side_by_side() -> None:
         "every 0 minutes",
         "every February on the 31st",
         "Every few hours, maybe",
+        "write it to weekly.md",
+        "read https://example.com/daily",
+        "the end of the month report",
+        "what I did during the week",
+        "fix the bug on the 3rd and 4th lines",
+        "on 24 December at noon",
+        "from 3 files",
     ],
 )
 def test_other_words_are_no_schedule(sentence: str) -> None:
@@ -269,7 +343,11 @@ def test_other_words_are_no_schedule(sentence: str) -> None:
             "One cron cannot say “every other Tuesday”; this runs every week.",
         ),
         ("every 2 weeks on Monday", "0 9 * * 1", "this runs every week"),
-        ("on the first Monday of the month at 9", "0 9 * * 1", "this runs every week"),
+        ("every second Wednesday of the month at 15:00", "0 15 * * 3", "this runs every week"),
+        ("monthly on the last business day", "0 9 28 * *", "this runs on day 28, whatever day"),
+        ("at the end of each quarter", "0 9 30 3,6,9,12 *", "day 30 of the quarter's last month"),
+        ("every Friday the 13th", "0 9 13 * *", "this runs on day 13"),
+        ("hourly, but not at night", "0 7-22 * * *", "Night was read as 22:00 to 07:00."),
         ("the last day of every month at 18:00", "0 18 28 * *", "this runs on day 28"),
         ("on the 31st of every month at noon", "0 12 31 * *", "Months without that day are left out."),
         ("on Monday at 9", "0 9 * * 1", "“on Monday” was read as every week."),
@@ -304,7 +382,8 @@ VOCABULARY = """
     every each on at and , the of a once twice other second 2 3 9 17 31 45 9am 5:30 pm 17:00 noon minutes hours day
     days weeks month months quarter year weekday weekdays weekend monday Tue fridays morning evening night daily
     weekly monthly 1st 15th 31st last May February UTC Berlin time between from to until except when after webhook
-    emits x.y event finishes times . x
+    emits x.y event finishes times . x only first working quarter end not in night starting past top January 15
+    CET PST
 """
 
 

@@ -549,7 +549,7 @@ ROWS: dict[str, st.SearchStrategy[Entity]] = {
         persona_id=st.just("p"),
         version=st.integers(2, 2**62),
         structured_prompt=PROMPT,
-        tag=st.none() | TEXT,
+        tags=st.lists(TEXT, max_size=2),
     ),
     "persona_groups": st.builds(PersonaGroup, name=NAME, sort_order=COUNT, collapsed=st.booleans()),
     "memories": st.builds(

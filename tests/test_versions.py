@@ -1,5 +1,7 @@
 """The history of a prompt: what changed, going back, naming a version."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.structured_prompt import CustomSection, StructuredPrompt
 from personas_nb.errors import InvalidInput, NotFound
+from personas_nb.personas.memories import Memories
 from personas_nb.personas.personas import Personas
 from personas_nb.personas.prompt_diff import compare
 from personas_nb.personas.versions import Versions
+from personas_nb.store import migrations
 from personas_nb.store.database import Store
 from personas_nb.vault.credentials import Credentials
 from personas_nb.vault.keys import KeyRing
@@ -84,17 +88,16 @@ def test_a_difference_names_the_words_that_changed(versions: Versions) -> None:
     assert section.hunks == (("equal", "You watch "), ("insert", "all "), ("equal", "mail."))
 
 
-def test_the_text_of_a_difference_is_a_plain_unified_diff(versions: Versions) -> None:
+def test_the_text_of_a_difference_marks_lines_and_words(versions: Versions) -> None:
     assert versions.diff("a", 1, 3).text.splitlines() == [
         "--- version 1",
         "+++ version 3",
         "@@ Instructions (changed) @@",
-        " 1. Read",
-        "-2. Write",
-        "+2. Check",
-        "+3. Write",
+        "  1. Read",
+        "+ 2. Check",
+        "~ [-2-]{+3+}. Write",
         "@@ Examples (added) @@",
-        "+An example.",
+        "+ An example.",
     ]
 
 
@@ -182,7 +185,7 @@ def test_going_back_makes_a_new_version_with_the_old_prompt(versions: Versions, 
     assert (newest.version, newest.author, newest.change_summary) == (
         4,
         "rollback",
-        "rolled back to version 1",
+        "rolled back to version 1: Instructions: 1 line added, 2 removed; Examples removed",
     )
     same = {"structured_prompt": before.structured_prompt, "version": 3, "updated_at": before.updated_at}
     assert back.changed(**same) == before
@@ -210,10 +213,26 @@ def test_going_back_also_restores_a_prompt_that_could_not_be_read(
 
 def test_a_tag_moves_from_one_version_to_another(versions: Versions) -> None:
     versions.tag("a", 1, "production")
-    assert versions.tag("a", 3, "production").tag == "production"
-    assert [row.tag for row in versions.list("a")] == ["production", None, None]
-    assert versions.tag("a", "production", None).tag is None
-    assert [row.tag for row in versions.list("a")] == [None, None, None]
+    assert versions.tag("a", 3, "Production").tags == ("Production",)
+    assert [row.tags for row in versions.list("a")] == [("Production",), (), ()]
+    assert versions.tag("a", "production", None).tags == ()
+    assert [row.tags for row in versions.list("a")] == [(), (), ()]
+
+
+def test_a_version_has_several_tags_and_loses_the_one_it_was_named_by(versions: Versions) -> None:
+    for tag in ("production", "before-audit", "Before-Audit"):
+        versions.tag("a", 2, tag)
+    assert versions.get("a", "PRODUCTION").tags == ("production", "Before-Audit")
+    assert versions.tag("a", "production", None).tags == ("Before-Audit",)
+    versions.tag("a", 2, "calm")
+    assert versions.tag("a", 2, None).tags == ()
+
+
+def test_the_current_version_is_named_so(versions: Versions) -> None:
+    assert versions.get("a", "current") == versions.get("a", "Latest") == versions.get("a", 3)
+    versions.tag("a", 1, "production")
+    difference = versions.diff("a", "production", "current")
+    assert (difference.a, difference.b) == (1, 3)
 
 
 def test_a_tag_of_one_persona_leaves_that_of_another(versions: Versions, personas: Personas) -> None:
@@ -223,7 +242,41 @@ def test_a_tag_of_one_persona_leaves_that_of_another(versions: Versions, persona
     assert versions.get("b", "production").version == 1
 
 
-@pytest.mark.parametrize("tag", ["", "7", "two words", " x", "x" * 65])
+@pytest.mark.parametrize("tag", ["", "7", "two words", " x", "x" * 65, "current", "None"])
 def test_a_tag_that_could_be_taken_for_something_else_is_refused(versions: Versions, tag: str) -> None:
-    with pytest.raises(InvalidInput, match="one word"):
+    with pytest.raises(InvalidInput, match=r"one word|means something already"):
         versions.tag("a", 1, tag)
+
+
+# Upgrading
+
+
+def test_tags_and_memories_of_an_older_store_come_along(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "personas.db", isolation_level=None)) as db:
+        migrations.apply(db, stop_before="m011_memories_and_versions")
+        at = "2026-01-01T00:00:00.000000Z"
+        for table, row in {
+            "personas": {"id": "p", "project_id": "default", "slug": "a", "name": "A", "enabled": 1,
+                         "max_concurrent": 1, "version": 2, "created_at": at, "updated_at": at,
+                         "description": "", "system_prompt": "", "permissions": "assigned", "uses_memories": 1,
+                         "notification_channels": "[]", "design_context": "[]"},
+            "executions": {"id": "e", "persona_id": "p", "status": "completed", "claim_token": 1,
+                           "rehearsal": 1, "created_at": at},
+            "memories": {"id": "m", "persona_id": "p", "title": "t", "content": "c", "category": "fact",
+                         "importance": 5, "pinned": 0, "tags": "[]", "source_execution_id": "e",
+                         "created_at": at, "updated_at": at},
+        }.items():  # fmt: skip
+            marks = ", ".join("?" * len(row))
+            db.execute(f"insert into {table} ({', '.join(row)}) values ({marks})", list(row.values()))
+        for number, tag in ((1, "production"), (2, None)):
+            db.execute(
+                "insert into prompt_versions (id, persona_id, version, system_prompt, change_summary, author, "
+                "tag, created_at) values (?, 'p', ?, '', '', 'user', ?, ?)",
+                [str(number), number, tag, at],
+            )
+    store = Store(tmp_path)
+    personas = Personas(store, Credentials(store, KeyRing(key_file=tmp_path / "k", use_keyring=False)))
+    assert [row.tags for row in Versions(store, personas).list("a")] == [(), ("production",)]
+    (memory,) = Memories(store, personas).list("a")
+    assert (memory.rehearsal, memory.repeats, memory.superseded_by) == (True, 0, None)
+    store.close()

@@ -35,7 +35,8 @@ from personas_nb.entities.design import (
 )
 from personas_nb.entities.event import Event, Subscription
 from personas_nb.entities.execution import Execution
-from personas_nb.entities.memory import Memory
+from personas_nb.entities.group import PersonaGroup
+from personas_nb.entities.memory import Memory, MemoryUse, Recall
 from personas_nb.entities.message import Message
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.prompt_version import PromptVersion
@@ -50,12 +51,16 @@ from personas_nb.entities.structured_prompt import StructuredPrompt
 from personas_nb.entities.tool import ToolCallStep, ToolDefinition
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import NotFound
+from personas_nb.personas.groups import Done
 from personas_nb.personas.prompt_diff import compare
+from personas_nb.personas.versions import VersionResult
 from personas_nb.views import (
     design,
     executions,
+    groups,
     inbox,
     marks,
+    memories,
     metrics,
     notices,
     personas,
@@ -63,6 +68,7 @@ from personas_nb.views import (
     register,
     timeline,
     triggers,
+    versions,
 )
 from personas_nb.views.explain import Plan, PlannedTool, explain
 from personas_nb.views.flow import flow_view
@@ -139,7 +145,17 @@ def all_views(text: str, *, rehearsal: bool = False) -> dict[str, View]:
         feasibility=feasibility, flow=flow,
     )  # fmt: skip
     session = DesignSessionRecord(instruction=text, name=text, state="preview")
-    version = PromptVersion(persona_id=persona.id, version=1, change_summary=text, tag=text)
+    version = PromptVersion(
+        persona_id=persona.id, version=1, change_summary=text, tags=(text,), system_prompt=text
+    )
+    result_of_version = VersionResult(1, rehearsal, 3, 1, 1, 1, 0, 0.01, 1, 20.0, NOON)
+    group = PersonaGroup(id="g", name=text.strip()[:200] or "g", color="blue")
+    member = persona.changed(group_id="g")
+    use = MemoryUse(
+        memory_id=memory.id, title=text, score=1.0, relevance=1.0, importance=5, recency=1.0, words=(text,)
+    )
+    recall = Recall(told=(use,), left_out=(use,), left_out_count=1, used_chars=40, limit_chars=6_000)
+    done = [Done(member, text), Done(member, error=NotFound(text, hint=text))]
     names = {persona.id: text}
     moments = [
         TextDelta(text=text),
@@ -153,9 +169,17 @@ def all_views(text: str, *, rehearsal: bool = False) -> dict[str, View]:
             persona, tools=[tool, text], triggers=[trigger], memories_count=2, todo=[text], last_runs=[run],
             subscriptions=[Subscription(persona_id=persona.id, event_type=text[:200] or "e", source_filter=text)],
         ),
-        "version_list": personas.version_list([version], 1, name=text),
-        "prompt_diff": personas.prompt_diff(compare(PERSONA, persona, a=1, b=2)),
-        "memory_list": personas.memory_list([memory], names=names),
+        "persona_list_in_groups": personas.persona_list([member, persona], groups=[group]),
+        "version_list": versions.version_list([version], 1, results=[result_of_version], name=text, title=text),
+        "version_card": versions.version_card(version, results=[result_of_version], current=2, name=text, title=text),
+        "prompt_diff": versions.prompt_diff(compare(PERSONA, persona, a=1, b=2), name=text, title=text),
+        "memory_list": memories.memory_list([memory], names=names),
+        "persona_memories": memories.persona_memories(persona, [memory], planned=recall, asked=text),
+        "memory_card": memories.memory_card(memory, earlier=[memory], later=memory, persona_name=text),
+        "group_list": groups.group_list([group], {"g": [member]}),
+        "group_card": groups.group_card(group, [member], last={member.id: run}),
+        "group_runs": groups.group_runs(group, done, {member.id: run}),
+        "group_action": groups.done_list(group, done, text, lambda one: one.result or ""),
         "tool_list": personas.tool_list([tool], {"file_read": [text]}),
         "execution_card": executions.execution_card(
             run, messages=[message], reviews=[review], memories=[memory],
@@ -272,7 +296,7 @@ def test_colours_are_only_those_of_the_marks_and_always_beside_a_glyph() -> None
     for view in all_views("words", rehearsal=True).values():
         for found in re.finditer(r"(?<![-\w])color:(#\w+)\">(.)", view.html):
             assert found[1] in {"#007A58", "#B34700", "#0072B2", "#946000", "#9C4F80", "#6B7075"}
-            assert found[2] in "✓✕▶▲?○⚠¶…"
+            assert found[2] in "✓✕▶▲?○⚠¶…■□◆☐"
 
 
 def test_dollars_are_kept_from_becoming_a_formula() -> None:
@@ -501,9 +525,9 @@ def test_a_persona_that_is_off_can_be_switched_on_from_its_card() -> None:
 
 def test_a_diff_strikes_out_what_went_and_underlines_what_came() -> None:
     new = PERSONA.changed(structured_prompt=StructuredPrompt(identity="You watch closely.", examples="One."))
-    view = personas.prompt_diff(compare(PERSONA, new, a=1, b=2))
+    view = versions.prompt_diff(compare(PERSONA, new, a=1, b=2))
     assert "<ins" in view.html
-    assert "+You watch closely." in view.text
+    assert "+ One." in view.text
     assert "Version 1 → 2" in view.text
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
@@ -19,7 +19,8 @@ class DesignRequest:
     """One step of a session: what was said before, what is said now, and what there is to design with.
 
     ``turns`` are the finished exchanges, ``kind`` and ``text`` the new one. ``existing`` is the persona's
-    present design when an existing persona is designed anew.
+    present design when an existing persona is designed anew. ``progress`` is told what happens meanwhile: a kind
+    (``asked``, ``writing``, ``corrected``) and a few words.
     """
 
     instruction: str
@@ -32,6 +33,7 @@ class DesignRequest:
     connectors: tuple[Connector, ...] = ()
     context: tuple[ContextText, ...] = ()
     timezone: str = "UTC"
+    progress: Callable[[str, str], None] = field(default=lambda _kind, _text: None, compare=False)
 
     @property
     def previous(self) -> DesignResult | None:

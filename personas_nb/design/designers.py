@@ -34,9 +34,10 @@ class Designers:
         """The designer of that provider."""
         resolved = resolve(settings=self._settings, provider=provider, environ=self._environ)
         if resolved.is_rehearsal:
+            from personas_nb.design.material import Informed
             from personas_nb.design.offline import OfflineDesigner
 
-            return OfflineDesigner(self._store)
+            return Informed(OfflineDesigner(self._store))
         from personas_nb.design.modelled import ModelledDesigner
 
         return ModelledDesigner(resolved, clients=self._clients, settings=self._settings)

@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from personas_nb.design.schedules import Schedule
+from personas_nb.design.schedules.plans import as_field
 from personas_nb.entities.design import SuggestedTrigger
 from personas_nb.triggers import cron
 
 Timed = TypeVar("Timed", Schedule, SuggestedTrigger)
 
 _NOT = re.compile(
-    r"[\s,;]*(?:\b(?:but|and)\s+)?\b(?:not|never|no more|skip|leave out|drop|except(?:\s+for)?|excluding|other than"
-    r"|(?:don['’]?t|do not|stop)"
-    r"(?:\s+(?:run|running|start|starting|do|doing|work|send|bother|it|this|that|me|anything)){0,3})\s+$",
+    r"[\s,;.]*(?:\b(?:but|and|please)\s+)*\b(?:not|never|no more|skip|leave out|drop|except(?:\s+for)?|excluding"
+    r"|other than|apart from|pause|rest|nothing|stay (?:quiet|silent)|be quiet|leave (?:me|us) (?:alone|in peace)"
+    r"|no (?:e-?mails?|mails?|runs?|messages?|reports?|digests?|summar(?:y|ies)|posts?|alerts?|notifications?)"
+    r"|(?:don['’]?t|do not|stop|never)"
+    r"(?:\s+(?:run|running|start|starting|do|doing|work|send|post|write|mail|bother|disturb|wake|it|this|that|me|us"
+    r"|anything|any|mails?|e-?mails?|messages?)){0,4})\s+$",
     re.IGNORECASE,
 )
 _EVERY_DAY = frozenset(range(7))
@@ -70,16 +74,9 @@ def config_without(config: dict[str, Any], days: frozenset[int]) -> dict[str, An
     rest = weekdays_of(config) - days
     if len(fields) != 5 or fields[2] != "*" or not rest or rest == weekdays_of(config):
         return config  # a day of the month or one of the week: cron knows no “and not”
-    return {**config, "cron": " ".join((*fields[:4], _field(rest)))}
+    return {**config, "cron": " ".join((*fields[:4], as_field(rest)))}
 
 
 def weekdays_of(config: dict[str, Any]) -> frozenset[int]:
     """The days of the week on which a schedule fires; all of them for what is no schedule."""
     return cron.parse(config["cron"]).weekdays if config.get("cron") else _EVERY_DAY
-
-
-def _field(days: frozenset[int]) -> str:
-    first, last = min(days), max(days)
-    if len(days) > 2 and len(days) == last - first + 1:
-        return f"{first}-{last}"
-    return ",".join(map(str, sorted(days)))

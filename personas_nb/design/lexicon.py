@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from personas_nb.design.prose import DOMAIN
+from personas_nb.design.prose import DOMAIN, word_set
 
 _I = re.IGNORECASE
 _MAIL = r"(?:e-?mails?|g-?mails?|mails?)"
@@ -22,13 +22,17 @@ _PATH = (
     rf"(?<![\w/-])(?:\.{{0,2}}/)?(?:[\w-]{{1,80}}/){{0,20}}"
     rf"(?:[\w-]{{1,80}}\.{_SUFFIX}\b|(?<=\w/)(?=\s|$|[,.;]))"
 )
-_MADE = r"(?:reports?|tables?|minutes|notes|digests?|documents?|change ?logs?|newsletters?|index|memos?|protocols?)"
+_MADE = (
+    r"(?:reports?|tables?|minutes|notes?|digests?|documents?|change ?logs?|newsletters?|index|memos?|protocols?"
+    r"|reviews?|letters?|essays?|agendas?|inventory|dictionary|files?|budgets?|reading lists?)"
+)
 _WRITING = (
     r"(?:write|save|store|create|generate|produce|export|append|put|log|record|compile|prepare|make|keep|collect"
     r"|dump)"
 )
 _REWRITING = (
-    r"(?:convert|update|clean|merge|sort|deduplicate|rename|rewrite|translate|reformat|split|join|tidy)"
+    r"(?:convert|update|clean|merge|sort|deduplicate|rename|rewrite|translate|reformat|format|edit|annotate|split"
+    r"|join|tidy|compact)"
 )
 _URL = rf"(?:https?://\S+|{DOMAIN}(?:/\S*)?)"
 _WEB = (
@@ -46,6 +50,8 @@ _PRODUCT = (
 )
 _ME = r"(?:me|us|the user|the team|my team|everyone|everybody)"
 
+_REMINDED = re.compile(r"(?<=\bremind\b)(?:\s+[\w-]+){1,3}?\s+(?:to|about|of|that)\b.*", _I)
+
 MESSAGES = ("user_message", "manual_review", "agent_memory", "emit_event", "persona_action")
 _MESSAGE_WORDS = {
     "manual_review": (
@@ -62,6 +68,7 @@ _MESSAGE_WORDS = {
         r"|agent_memory)\b|\blearn (?:from|which|what|my|how|about|who)\b"
     ),
     "user_message": (
+        r"\bremind\s+(?:[\w-]+\s+){1,3}?(?:to|about|of|that)\b|"
         rf"\b(?:tell|notify|alert|inform|warn|ping|message|remind|update|brief|show) {_ME}\b|\blet (?:me|us) know\b"
         rf"|\breport (?:back|it|them|this|that|to {_ME})\b|\b(?:post|send|give|share|deliver|publish) (?:{_ME} )?"
         rf"(?:an? |the |its? |your )?(?:[\w-]+ ){{0,3}}?{_PRODUCT}\b|\b(?:notify|notification|alert)\b"
@@ -85,6 +92,13 @@ _EVENT_NAMES = (
     re.compile(r"\b((?!emit_event)[a-z0-9]+(?:[_.:][a-z0-9]+)+)\b", _I),
     re.compile(r"\bevents? (?:named|called|of type) ([\w-]+)", _I),
     re.compile(r"\b([\w-]+) events?\b", _I),
+)
+_NEWSLETTER_OUT = re.compile(
+    r"\b(?:send|write|compose|draft|publish)\s+(?:[\w-]+\s+){0,3}?newsletters?\b", _I
+)
+_SENT_BY_MAIL = re.compile(
+    r"\bsend\s+(?!me\b|us\b)(?:[\w-]+\s+){0,3}?(?:reminders?|invitations?|replies|notices?|letters?|warnings?|offers?|quotes?)\b",
+    _I,
 )
 _SERVICES = re.compile(
     r"\b(?:ClickUp|Jira|Notion|Trello|Asana|Discord|Airtable|HubSpot|Salesforce|Zendesk|Confluence|Stripe|Shopify|Todoist"
@@ -118,12 +132,14 @@ def wanted(clause: str, *, about_mail: bool = False) -> Wanted:
     >>> wanted("tell me what is urgent").messages
     ('user_message',)
     """
-    mail = _mail_tools(clause, about_mail)
-    web, connectors, channels, services = _web_and_services(clause)
-    files = _file_tools(clause, is_web=bool(web))
+    done = _REMINDED.sub(" ", clause)  # what somebody is reminded to do is not done by the persona
+    mail = _mail_tools(done, about_mail)
+    web, connectors, channels, services = _web_and_services(done)
+    files = _file_tools(done, is_web=bool(web))
     messages = tuple(kind for kind in MESSAGES if _asks(kind, clause))
-    if "gmail_send" in mail and re.search(
-        rf"\b(?:by|via|per) {_MAIL}\b|^(?:e-?mail|mail)\b|\ban? {_MAIL}\b", clause, _I
+    if "gmail_send" in mail and (
+        re.search(rf"\b(?:by|via|per) {_MAIL}\b|^(?:e-?mail|mail)\b|\ban? {_MAIL}\b", clause, _I)
+        or _SENT_BY_MAIL.search(clause)
     ):
         messages = tuple(kind for kind in messages if kind != "user_message")
     return Wanted(
@@ -163,7 +179,9 @@ def _without_paths(text: str) -> str:
 
 def _mail_tools(clause: str, about_mail: bool) -> tuple[str, ...]:
     text = _without_paths(clause)
-    has_inbox = bool(re.search(r"\b(?:inbox|mailbox|unread|newsletters?|imap)\b", text, _I))
+    has_inbox = bool(
+        re.search(r"\b(?:inbox|mailbox|unread|newsletters?|imap)\b", _NEWSLETTER_OUT.sub(" ", text), _I)
+    )
     names_mail = bool(re.search(rf"\b{_MAIL}\b", text, _I))
     is_about = names_mail or has_inbox
     drafts = bool(re.search(r"\bdrafts?\b", text, _I))
@@ -185,6 +203,13 @@ def _mail_tools(clause: str, about_mail: bool) -> tuple[str, ...]:
         )
         or re.search(r"\b(?:send|forward)\b[^@]*\S+@\S+", text, _I)
     )
+    sends = sends or (about_mail and bool(_SENT_BY_MAIL.search(text)))
+    if (
+        not sends
+        and _asks("manual_review", text)
+        and not re.search(r"\b(?:read|check|look|search)\b", text, _I)
+    ):
+        names_mail = False  # “let me approve every mail”
     tools: list[str] = []
     if re.search(r"\bmark(?:s|ed)?\b.*\bread\b", text, _I) and (is_about or about_mail):
         tools.append("gmail_mark_read")
@@ -195,35 +220,63 @@ def _mail_tools(clause: str, about_mail: bool) -> tuple[str, ...]:
     return tuple(tools)
 
 
+def places_in(clause: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files and addresses that a clause reads, and the files that it writes, as they are written there.
+
+    >>> places_in("write the closing report from ledger.csv to report.md")
+    (('ledger.csv',), ('report.md',))
+    """
+    reads = [address.rstrip(".,;:!?") for address in re.findall(_URL, clause)]
+    writes: list[str] = []
+    text = re.sub(_URL, " ", clause)
+    is_writing, is_rewriting = _has_verb(_WRITING, text), _has_verb(_REWRITING, text)
+    for match in re.finditer(_PATH, text, _I):
+        before = text[: match.start()].rstrip(" “\"'`(").lower().split()
+        word = next((each for each in reversed(before) if each not in _ARTICLES), "")
+        if word in ("to", "into", "onto", "as"):
+            is_written = not re.search(r"\b(?:compare|match|similar|add up)\b", text, _I)
+        elif word in ("in", "at", "under", "inside"):
+            is_written = is_writing and not is_rewriting
+        else:
+            is_written = is_writing and word not in _READING_WORDS
+        (writes if is_written else reads).append(match[0].strip())
+    return tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(writes))
+
+
+_ARTICLES = word_set("the a an my our your file files folder named called table")
+_READING_WORDS = word_set(
+    "from of with against about on for than between through over using and or by versus vs"
+)
+
+
+def _has_verb(verbs: str, text: str) -> bool:
+    return bool(re.search(rf"(?:^|\b(?:and|then|also|to|you)\s+|,\s*){verbs}\b", text, _I))
+
+
 def _file_tools(clause: str, *, is_web: bool) -> tuple[str, ...]:
     text = re.sub(r"\bkeep (?:an eye|watch)\b", "watch", re.sub(_URL, " ", clause), flags=_I)
-    names_file = bool(re.search(rf"\b{_FILE}\b", text, _I))
-    has_path = bool(re.search(_PATH, text, _I))
-    into = bool(
-        re.search(
-            rf"\b(?:to|into|as|in)\s+(?:an?\s+|the\s+|my\s+)?(?:[\w-]+\s+){{0,2}}?(?:{_FILE}\b|{_PATH})",
-            text,
-            _I,
-        )
-    )
-    writes = bool(re.search(rf"(?:^|\b(?:and|then|also|to|you)\s+|,\s*){_WRITING}\b", text, _I))
-    rewrites = bool(re.search(rf"(?:^|\b(?:and|then|also|to|you)\s+|,\s*){_REWRITING}\b", text, _I))
-    makes = bool(re.search(rf"\b{_WRITING}\b\s+(?:\S+\s+){{0,4}}?{_MADE}\b", text, _I))
     if "file_read" in text or "file_write" in text:
         return tuple(name for name in ("file_read", "file_write") if name in text)
-    if (writes and (names_file or has_path)) or makes:
-        return ("file_write",)
+    names_file = bool(
+        re.search(rf"\b{_FILE}\b|\b(?:the|our|my|each|this)\s+(?:[\w-]+\s+){{0,2}}log\b", text, _I)
+    )
+    has_path = bool(re.search(_PATH, text, _I))
+    writes, rewrites = _has_verb(_WRITING, text), _has_verb(_REWRITING, text)
+    makes = bool(re.search(rf"\b(?!log\b){_WRITING}\b\s+(?:\S+\s+){{0,4}}?{_MADE}\b", text, _I))
     if rewrites and (names_file or has_path):
         return ("file_read", "file_write")
-    if (
-        into
-        and re.search(rf"\b(?:{_WRITING}|download|extract|move|copy|add)\b", text, _I)
-        and not re.search(r"\bread\b", text, _I)
-    ):
+    if has_path:
+        read, written = places_in(text)
+        return ("file_read",) * bool(read) + ("file_write",) * bool(written or makes)
+    into = re.search(
+        rf"\b(?:to|into|as|in)\s+(?:an?\s+|the\s+|my\s+)?(?:[\w-]+\s+){{0,2}}?{_FILE}\b", text, _I
+    )
+    moves = re.search(rf"\b(?:{_WRITING}|download|extract|move|copy|add)\b", text, _I)
+    if (writes and names_file) or makes or (into and moves and not re.search(r"\bread\b", text, _I)):
         return ("file_write",)
-    if (names_file and not is_web) or has_path:
-        return ("file_read",)
-    return ()
+    if re.match(r"(?:log|record)\b", text, _I):
+        return ("file_write",)
+    return ("file_read",) if names_file and not is_web else ()
 
 
 def _web_and_services(

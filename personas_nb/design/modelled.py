@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
+from personas_nb.design.context import ContextText
 from personas_nb.design.designer import DesignAnswer, DesignRequest, chained, markdown_of
 from personas_nb.design.plan import Plan, PlanPatch, PlanQuestion, PlanSection, PlanTrigger, read_text
+from personas_nb.design.writing import Writing
 from personas_nb.engine.model_errors import to_model_error
 from personas_nb.engine.models import ModelClients, ResolvedModel, is_priced, say_unknown_prices_once
 from personas_nb.entities.base import Entity, made
@@ -59,7 +61,9 @@ persona_action (start another persona). Where the instruction asks for one, the 
 manual_review before a step that sends, deletes or pays, if the user wanted to be asked.
 
 Choose as few tools as do the work, by their exact names from the list. Never invent a tool or a connector that is \
-not listed; a service without a connector of its own is reached with http_request and the connector http_bearer.
+not listed. MCP servers of the context go into suggested_servers by their names; their tools are called SERVER.TOOL \
+in the instructions and are not suggested_tools. A service without a connector of its own is reached with \
+http_request and the connector http_bearer.
 Triggers: schedule (five cron fields and an IANA timezone), polling (interval_seconds; for periods that cron cannot \
 hold), webhook, manual. Only what the instruction asks for; none when it names no time or event. What should start \
 the persona when an event happens belongs into suggested_event_subscriptions.
@@ -120,6 +124,7 @@ async def design(
         try:
             return read_text(text, wanted)
         except ValueError as error:
+            request.progress("corrected", f"The answer cannot be used: {error}.")
             raise ModelRetry(
                 f"Answer by calling one of the tools; the text cannot be used: {error}."
             ) from None
@@ -139,8 +144,11 @@ async def design(
         deps_type=type(None),
     )
     agent.output_validator(_validator(request))
+    request.progress("asked", resolved.model)
     try:
-        done = await agent.run(prompt_of(request, previous), usage_limits=limits)
+        done = await agent.run(
+            prompt_of(request, previous), usage_limits=limits, event_stream_handler=Writing(request.progress)
+        )
     except AgentRunError as error:
         raise _explained(error, resolved) from error
     cost_usd = None if done.usage.cost is None else float(done.usage.cost)
@@ -181,6 +189,7 @@ def _validator(request: DesignRequest) -> Any:
             try:
                 _checked(trigger, request.timezone)
             except InvalidInput as error:
+                request.progress("corrected", f"A trigger cannot be used: {error}")
                 raise ModelRetry(f"A trigger cannot be used: {error}") from None
         return output
 
@@ -221,7 +230,7 @@ def prompt_of(request: DesignRequest, previous: DesignResult | None, *, boundary
         f"# The user's time zone\n{request.timezone}",
     ]
     parts += [
-        f"# Context file {text.name}\n<<<untrusted {boundary}\n{text.text}\n{boundary} end of untrusted>>>"
+        f"# Context: {_titled(text)}\n<<<untrusted {boundary}\n{text.text}\n{boundary} end of untrusted>>>"
         for text in request.context
     ]
     if request.name:
@@ -238,6 +247,11 @@ def prompt_of(request: DesignRequest, previous: DesignResult | None, *, boundary
     if request.kind != "instruction":
         parts.append(f"# The user's {'answer' if request.kind == 'answer' else 'wish'} now\n{request.text}")
     return "\n\n".join(parts)
+
+
+def _titled(text: ContextText) -> str:
+    """The name of a source and what of it follows, in one line: a file may be called anything."""
+    return " ".join(f"{text.name} ({text.used})".split()) if text.used else " ".join(text.name.split())
 
 
 def _lines(pairs: Any) -> str:
@@ -260,6 +274,7 @@ def _shown(result: DesignResult) -> dict[str, Any]:
         ],
         **{name: [one.model_dump(mode="json") for one in getattr(result, name)] for name, _entity in _LISTS},
         "flow": [step.label for step in result.flow.steps],
+        "suggested_servers": [server.name for server in result.suggested_servers],
     }
 
 
@@ -295,6 +310,11 @@ def patched(previous: DesignResult, patch: PlanPatch, request: DesignRequest) ->
             fields[name] = tuple(made(entity, one.model_dump()) for one in given)
     if patch.flow is not None:
         fields["flow"] = flow_of(patch.flow)
+    if patch.suggested_servers is not None:
+        known = {server.name: server for text in request.context for server in text.servers}
+        fields["suggested_servers"] = tuple(
+            known[name] for name in dict.fromkeys(patch.suggested_servers) if name in known
+        )
     return previous.changed(**fields) if fields else previous
 
 

@@ -105,6 +105,7 @@ class PlanPatch(_Part):
     suggested_connectors: list[PlanConnector] | None = None
     suggested_notification_channels: list[PlanChannel] | None = None
     suggested_event_subscriptions: list[PlanSubscription] | None = None
+    suggested_servers: list[str] | None = Field(None, description="names of MCP servers that the context has")
     design_highlights: list[PlanHighlight] | None = None
     flow: list[str] | None = Field(None, description="the work as three to eight boxes, in order")
 

@@ -17,17 +17,17 @@ def word_set(text: str) -> frozenset[str]:
 
 VERBS = word_set(
     """
-add alert analyse analyze announce answer append apply approve archive ask book brief broadcast build
+add alert analyse analyze announce answer append apply approve archive ask audit book brief broadcast build
 calculate call categorise categorize check classify clean collect compare compile compose compute confirm
 convert copy count crawl create cross-check deduplicate delete deliver describe detect digest discard download
 draft email emit enrich ensure escalate estimate evaluate explain export extract fetch file fill filter find
 flag follow forecast format forward gather generate get give greet group hand highlight identify inform inspect
-invoke join keep label launch learn let list load log look mail make mark match measure memorise memorize
+invoke join keep label launch learn leave let list load log look mail make mark match measure memorise memorize
 merge message monitor move notify note open order organise organize parse pass pay pick ping plan plot poll
-post prepare prioritise prioritize process produce proofread propose publish pull push query raise rank rate read
+post prepare prioritise prioritize process produce proofread propose publish pull push put query raise rank rate read
 recommend reconcile record refresh remember remind rename reply report reschedule research respond retrieve
 review rewrite run save scan score scrape screen search select send share show sort split start store submit
-suggest sum summarise summarize sync tag take tell test tidy track transcribe transform translate trigger turn
+suggest sum summarise summarize sync tag take tell test tidy total track transcribe transform translate trigger turn
 update upload use validate verify warn watch write
 """
 )
@@ -44,12 +44,12 @@ _DROPPED = word_set(
     """a an the my our your their his her its this that these those all any each every some new latest
     unread today's yesterday's incoming recent important current whole entire me us of"""
 )
-_LEADING = word_set("through at for into up over on to out from after")
+_LEADING = word_set("through at for into up over on to out from after which whether if")
 _FILLER = re.compile(
     r"^(?:(?:please|kindly|hi|hello|hey)[,!]?\s+|(?:can|could|would|will) you (?:please )?"
     r"|you (?:should|must|will) |i(?:'d| would) like (?:you )?to |i(?:'d| would) like |i (?:want|need) (?:you )?to "
     r"|i (?:want|need) |help me (?:to )?(?=\w+ )|(?:your|its|the) (?:job|task) is to |go and |always "
-    r"|do (?:this|the following)[:,] "
+    r"|(?:do (?:this|the following)|run|start)[:,] |from now on,? "
     r"|(?:(?:create|build|make|design|set up|write|give me) )?(?:me )?(?:an?|the) (?:\w+ )?"
     r"(?:persona|agent|bot|assistant|helper|robot|automation)\b(?: named \S+)?,? ?"
     r"(?:(?P<third>that|which|who) |(?:to|for) )?|something (?P<third2>that|which) )",
@@ -142,7 +142,8 @@ def _splitter(third_person: bool) -> re.Pattern[str]:
     verb = rf"(?=(?:please\s+|also\s+|always\s+)?{forms}\s+(?!and\b|or\b)\S)"
     return re.compile(
         rf"\s*,?\s+(?:and\s+)?(?:then|afterwards|finally)\s*,?\s+|\s*,\s*(?:and\s+|but\s+)?{verb}|\s+(?:and|but)\s+{verb}"
-        r"|\s*,?\s+(?:and|but)\s+(?=(?:if|when|whenever|for each|for every|before|do not|don't|never)\b)",
+        r"|\s*,?\s+(?:and|but)\s+(?=(?:if|when|whenever|for each|for every|before|do not|don't|never)\b)"
+        rf"|\s*,\s+(?=(?:do not|don't|never)\b)|(?<=\w):\s+{verb}",
         re.IGNORECASE,
     )
 
@@ -274,8 +275,10 @@ _ROLES = (
     ("write create generate compile", "writer"),
 )
 _HEAD_END = re.compile(
-    r"\s(?:in|from|for|of|to|with|about|on|into|onto|that|which|who|what|how|why|where|when|if|and|or|as|by|via|at|under|over|after|before"
-    r"|is|are|has|have|than|because|so|then|using|since|until|whether|against|i|we|you|they)\b|[,;:(]|$",
+    r"\s(?:in|from|for|of|to|with|about|on|into|onto|that|which|who|what|how|why|where|when|if|and|or|as|by|via|at"
+    r"|under|over|after|before"
+    r"|is|are|has|have|than|because|so|without|then|using|since|until|whether|against"
+    r"|appears?|arrives?|comes?|lands?|changes?|has changed|i|we|you|they)\b|[,;:(]|$",
     re.IGNORECASE,
 )
 
@@ -309,7 +312,7 @@ def _object(clause: str) -> list[str]:
     if url := re.match(rf"https?://(?:www\.)?([^/\s:]+)|(?:(?:whether|if) )?({DOMAIN})", rest, re.IGNORECASE):
         return [url[1] or url[2]]
     product = re.match(rf"(?:{'|'.join(sorted(_PRODUCTS))})\s+(?:of|about|on)\s+(.+)", rest, re.IGNORECASE)
-    rest = product[1] if product else rest
+    rest = re.split(r"\s*https?://", product[1] if product else rest)[0]
     end = _HEAD_END.search(f" {rest}")
     head = rest[: max(end.start() - 1, 0)] if end else rest
     stems = re.findall(r"([\w-]{1,80})\.[A-Za-z]{2,5}\b", head)
@@ -318,6 +321,7 @@ def _object(clause: str) -> list[str]:
         word for word in re.findall(r"[^\W_][\w'’-]*", plain) if word.lower() not in _STOPWORDS | _DROPPED
     ]
     kept = [word for word in kept if word.lower() not in _PRODUCTS]
+    stems = stems or re.findall(r"([\w-]{1,80})\.[A-Za-z]{2,5}\b", rest)
     return kept or [re.sub(r"[_-]+", " ", stem) for stem in stems[:1]]
 
 

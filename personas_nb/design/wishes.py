@@ -13,18 +13,17 @@ from typing import Any
 
 from personas_nb.design.designer import DesignRequest, chained, markdown_of
 from personas_nb.design.exclusions import on_other_days, ruled_out, weekdays_of
-from personas_nb.design.offline import (
+from personas_nb.design.proposing import (
     WHAT_IT_DOES,
-    Step,
     channels_of,
     connectors_of,
     guidance,
-    retrieve,
-    step_of,
     subscriptions_of,
     triggers_of,
 )
 from personas_nb.design.prose import clauses, content_words, sentence_of, without, word_set
+from personas_nb.design.reading import BY_HAND, Step, step_of
+from personas_nb.design.retrieval import find_tools
 from personas_nb.design.schedules import Schedule, find_schedules
 from personas_nb.entities.design import DesignHighlight, DesignResult, FlowStep, SuggestedTrigger
 from personas_nb.store.database import Store
@@ -47,12 +46,6 @@ _SWAP = re.compile(r"\buse\s+(?P<new>[\w.-]+)\s+(?:instead of|rather than)\s+(?P
 _USE = re.compile(
     r"^(?:also |please |and |it (?:may|can|should) )*(?:use|add|give it|allow|enable|assign)\s+(?:the )?(?:tools? )?"
     r"(?P<what>[\w.-]+)(?: tools?)?(?: too| as well| also)?$",
-    _I,
-)
-_BY_HAND = re.compile(
-    r"\b(?:no|remove the|drop the|without(?: an?| any| the)?) ?(?:schedules?|triggers?|timers?)\b"
-    r"|\bonly (?:when i start it|by hand|manually|on demand)\b|\b(?:start|run) (?:it )?(?:only )?(?:by hand|manually)\b"
-    r"|\bnot? (?:run )?(?:by itself|automatically)\b",
     _I,
 )
 _NO_SENDING = re.compile(
@@ -109,7 +102,11 @@ def refined(previous: DesignResult, request: DesignRequest, store: Store) -> Des
     rest = _reschedule(wish, timed, request, fields)
     tools = _without_tools(previous.suggested_tools, wish)
     used, steps = _new_steps(rest, previous, request)
-    found_tools, found_connectors = retrieve(rest, request.tools, store, steps) if steps else ((), ())
+    found_tools: tuple[str, ...] = ()
+    found_connectors: tuple[str, ...] = ()
+    if steps:
+        understood = any(step.wanted.tools for step in steps)
+        found_tools, found_connectors = find_tools(rest, request.tools, store, understood=understood)
     tools += tuple(name for step in steps for name in step.wanted.tools)
     tools = tuple(dict.fromkeys((*tools, *used, *(found_tools if steps else ()))))
     if tools != previous.suggested_tools:
@@ -127,7 +124,7 @@ def _taken_apart(text: str, previous: DesignResult, request: DesignRequest) -> _
     if match := _RENAME.search(wish.rest):
         name = next(name for name in match.groups() if name)
         wish = replace(wish, name=" ".join(name.split())[:200], rest=_cut(wish.rest, match))
-    if match := _BY_HAND.search(wish.rest):
+    if match := BY_HAND.search(wish.rest):
         wish = replace(wish, by_hand=True, rest=_cut(wish.rest, match))
     for match in _SWAP.finditer(wish.rest):
         if _known(match["old"], previous, request):

@@ -27,6 +27,7 @@ from personas_nb.errors import Cancelled, InvalidInput, NotFound, PersonaError, 
 from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
+from personas_nb.store.evals import EvalRunTable
 from personas_nb.store.executions import ExecutionTable, RunEventTable
 from personas_nb.tools.main_thread import attended
 from personas_nb.vault.access import known_secrets
@@ -67,15 +68,21 @@ class Executions:
         max_turns: int | None = None,
         timeout_ms: int | None = None,
         retry_of: str | None = None,
+        eval_run_id: str | None = None,
     ) -> RunHandle:
         """Queue a run and return at once; limits of None mean the persona's, then the setting's.
+
+        With an ``eval_run_id`` it is a test of what that eval says: it counts as no run of the persona, may be of
+        a disabled one, and works in a folder of its own.
 
         Raises ``NotFound``, ``InvalidInput`` (disabled persona, missing file, unknown provider, a limit out of
         range), ``TooLarge`` and ``QueueFull``; nothing is written then.
         """
         # Read anew: whoever holds a Persona holds it as it was.
         who = self.personas.get(persona.id if isinstance(persona, Persona) else persona)
-        if not who.enabled or who.archived_at is not None:
+        if eval_run_id is not None and (subject := EvalRunTable(self.store).subject(eval_run_id)):
+            who = subject.applied_to(who)
+        elif not who.enabled or who.archived_at is not None:
             raise InvalidInput(
                 f"{who.name} is {'archived' if who.archived_at else 'disabled'}.",
                 hint=f"Type `%persona enable {who.slug}`, then run it again.",
@@ -91,7 +98,7 @@ class Executions:
         for path in paths:  # a name is stored with the run, and in the workspace
             if self._without_keys(path.name, who, provider) != path.name:
                 raise InvalidInput("The name of a file holds a secret.", hint="Rename it, and give it again.")
-        if paths:  # before they are copied
+        if paths and eval_run_id is None:  # before they are copied
             self.table.check_queue(who.id, who.name, queue_limit=self.settings.queue_limit)
         dispatcher = self._dispatcher()
         fields = {
@@ -101,10 +108,12 @@ class Executions:
             "requested_provider": provider,
             **limits,
             "retry_of": retry_of,
+            "eval_run_id": eval_run_id,
             "worker_id": dispatcher.worker.id,
         }
         execution = self._enqueued(who, paths, fields)
-        self._latest = execution.id
+        if eval_run_id is None:
+            self._latest = execution.id
         feed = dispatcher.feeds.subscribe(execution.id)
         return RunHandle(self, execution.id, dispatcher.started(execution.id), feed)
 
@@ -144,9 +153,9 @@ class Executions:
     def list(
         self, persona: Persona | str | None = None, status: str | None = None, limit: int = 50
     ) -> list[Execution]:
-        """Runs, newest first, without their texts; of one persona or status where given."""
+        """Runs, newest first, without their texts and without those of evals; of one persona or status where given."""
         recover(self.store)
-        where, values = ["1"], []
+        where, values = ["eval_run_id is null"], []
         if persona is not None:
             where.append("persona_id = ?")
             values.append(persona.id if isinstance(persona, Persona) else self.personas.get(persona).id)
@@ -234,13 +243,16 @@ class Executions:
         return paths
 
     def _enqueued(self, persona: Persona, paths: Sequence[Path], fields: dict[str, Any]) -> Execution:
-        from personas_nb.engine.workspaces import workspace_of
+        from personas_nb.engine.workspaces import trial_folder_of, workspace_of
 
-        execution_id, files = new_id(), RunFiles(paths, workspace_of(self.store.home, persona))
+        execution_id, is_test = new_id(), fields["eval_run_id"] is not None
+        home = self.store.home
+        folder = trial_folder_of(home, execution_id) if is_test else workspace_of(home, persona)
+        files = RunFiles(paths, folder)
         try:
             files.copy()
             with self.store.write():
-                used = self.table.open_files(persona.id) if paths else []
+                used = self.table.open_files(persona.id) if paths and not is_test else []
                 listing = files.listing(used, execution_id)
                 execution = made(Execution, {**fields, "id": execution_id, "files": listing})
                 self.table.enqueue(execution, queue_limit=self.settings.queue_limit)

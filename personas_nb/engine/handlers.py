@@ -15,7 +15,9 @@ from personas_nb.entities.message import Message
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.review import Review
 from personas_nb.errors import PersonaError
+from personas_nb.personas.remembering import keep
 from personas_nb.store.database import Store
+from personas_nb.store.memories import MemoryTable
 
 Row = tuple[str, Entity]
 
@@ -31,9 +33,14 @@ class Handlers:
     flows: list[dict[str, Any]] = field(default_factory=list)
     assessment: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
+    superseding: dict[str, str] = field(default_factory=dict)
+    """What new memories are to take the place of, in the words of the persona, by their ids."""
 
     def rows(self, message: ProtocolMessage) -> list[Row]:
-        """The rows that a message asks for; none for flows and assessments, which stay with the execution."""
+        """The rows that a message asks for; none for flows and assessments, which stay with the execution.
+
+        None at all in a test: that the message was sent is one of its run's events.
+        """
         data = message.data
         if message.kind == "execution_flow":
             self.flows.extend(data["flows"])
@@ -41,15 +48,16 @@ class Handlers:
         if message.kind == "outcome_assessment":
             self.assessment = data
             return []
+        if self.execution.eval_run_id is not None:
+            return []  # a test tells, starts and remembers nothing
         return [getattr(self, f"_{message.kind}")(data)]
 
     def write(self, store: Store, row: Row) -> None:
-        """Write a row in the current transaction; what the persona remembers already is not written twice."""
+        """Write a row in the current transaction; a memory may be known already, or take the place of another."""
         table, entity = row
         if isinstance(entity, Memory):
-            known = "persona_id = ? and title = ? and content = ?"
-            if store.table(table, Memory).count(known, [entity.persona_id, entity.title, entity.content]):
-                return
+            keep(MemoryTable(store), entity, self.superseding.pop(entity.id, None))
+            return
         store.table(table, type(entity)).insert(entity)
 
     def _common(self) -> dict[str, Any]:
@@ -60,7 +68,7 @@ class Handlers:
         return "messages", Message(**self._common(), **{name: str(data.get(name, "")) for name in names})
 
     def _agent_memory(self, data: dict[str, Any]) -> Row:
-        return "memories", Memory(
+        memory = Memory(
             persona_id=self.persona.id,
             source_execution_id=self.execution.id,
             title=data["title"],
@@ -68,7 +76,11 @@ class Handlers:
             category=data["category"],
             importance=data["importance"],
             tags=tuple(str(tag) for tag in data.get("tags", ())),
+            rehearsal=self.rehearsal,
         )
+        if isinstance(supersedes := data.get("supersedes"), str):
+            self.superseding[memory.id] = supersedes
+        return "memories", memory
 
     def _manual_review(self, data: dict[str, Any]) -> Row:
         return "reviews", Review(

@@ -158,7 +158,7 @@ class Healing:
         """Decide what becomes of a run that has failed, and write it: a queued retry, or an issue.
 
         ``retry_after_seconds`` is what the provider asked for, if it did. Nothing is done about a run that did
-        not fail, was interrupted, or was a rehearsal. Blocks on the database.
+        not fail, was interrupted, or was a rehearsal or a test. Blocks on the database.
         """
         failed = self.executions.whole(execution.id)
         if failed is None or not is_mendable(failed):
@@ -431,6 +431,7 @@ def is_mendable(failed: Execution) -> bool:
     return (
         failed.status == "failed"
         and not failed.rehearsal
+        and failed.eval_run_id is None
         and failed.error_kind not in ("interrupted", "cancelled", DISABLED)
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +16,19 @@ from personas_nb.engine.models import ResolvedModel, key_redactor, resolve
 from personas_nb.engine.prompt import assemble
 from personas_nb.engine.spending import Allowance
 from personas_nb.engine.untrusted import Untrusted
-from personas_nb.engine.workspaces import Workspace
+from personas_nb.engine.workspaces import TrialFolder, Workspace
+from personas_nb.entities.eval import EvalSubject
 from personas_nb.entities.execution import CredentialUse, Execution
-from personas_nb.entities.memory import Memory
+from personas_nb.entities.memory import Memory, Recall
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.review import Review
 from personas_nb.entities.run_event import UsageReported
-from personas_nb.errors import InvalidInput
+from personas_nb.errors import InvalidInput, NotFound
 from personas_nb.metrics.budgets import Budgets
 from personas_nb.personas.memories import Memories
 from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
+from personas_nb.store.evals import EvalRunTable
 from personas_nb.tools.catalog import Tools
 from personas_nb.tools.gateway import Gateway, Intents
 from personas_nb.tools.run_tools import RunTools
@@ -55,12 +58,25 @@ class Rooms:
             reveal=lambda credential_id: self.credentials.reveal(credential_id, "auth_token"),
         )
 
-    def remembered(self, persona: Persona, given: str | None) -> list[Memory]:
-        """The memories that go into a prompt with this input."""
+    def tested(self, execution: Execution) -> EvalSubject | None:
+        """What a run tests; None for one that is no test. Raises ``NotFound`` where its eval is gone."""
+        if execution.eval_run_id is None:
+            return None
+        found = EvalRunTable(self.personas.store).subject(execution.eval_run_id)
+        if found is None:
+            raise NotFound("The eval that the run belongs to is gone.", hint="Run the eval again.")
+        return found
+
+    def remembered(
+        self, persona: Persona, given: str | None, *, rehearsal: bool
+    ) -> tuple[list[Memory], Recall | None]:
+        """The memories that go into a prompt with this input, and why; None where there are none to choose from."""
         if not persona.uses_memories:
-            return []
-        limit = self.settings.memory_limit_chars
-        return self.memories.relevant(persona.id, given or "", limit_chars=limit)
+            return [], None
+        told, recall = self.memories.recall(
+            persona.id, given, self.settings.memory_limit_chars, rehearsal=rehearsal
+        )
+        return told, recall if told or recall.left_out else None
 
 
 @dataclass(frozen=True)
@@ -73,12 +89,20 @@ class Prepared:
     job: Job
     redactor: Redactor
     untrusted: Untrusted
-    workspace: Workspace
+    workspace: Workspace | TrialFolder
     tools: RunTools
     timeout_ms: int
     warnings: tuple[str, ...]
     credentials: tuple[CredentialUse, ...]
     before: Before | None = None
+    subject: EvalSubject | None = None
+    recall: str | None = None
+    """What it is told of its memories, and why, as JSON."""
+
+    @property
+    def version(self) -> int | None:
+        """The version of the prompt that runs; None for a design that is none yet."""
+        return self.persona.version if self.subject is None else self.subject.version
 
     def close(self) -> None:
         """Let go of what was taken for the run."""
@@ -136,14 +160,28 @@ def prepare(
     ``VaultError`` and ``ModelError``.
     """
     persona = rooms.personas.get(execution.persona_id)
+    subject = rooms.tested(execution)
+    if subject is not None:
+        persona = subject.applied_to(persona)
     model = rooms.model(persona, execution.requested_provider)
     _check_same_engine(execution, model)
-    tools = rooms.tools.of_run(persona, execution.id, rehearsal=model.is_rehearsal, part=execution.pauses)
+    tools = rooms.tools.of_run(
+        persona,
+        execution.id,
+        rehearsal=_rehearses_tools(model, subject),
+        part=execution.pauses,
+        names=subject.tools if subject else None,
+    )
     try:
-        return _prepared(rooms, home, execution, persona, model, tools, intents, before)
+        return _prepared(rooms, home, execution, persona, model, tools, intents, before, subject)
     except BaseException:
         tools.close()
         raise
+
+
+def _rehearses_tools(model: ResolvedModel, subject: EvalSubject | None) -> bool:
+    """Whether calls outside are described only: in a rehearsal, and in a test unless it was asked for otherwise."""
+    return model.is_rehearsal or (subject is not None and not subject.live_tools)
 
 
 def _check_same_engine(execution: Execution, model: ResolvedModel) -> None:
@@ -165,20 +203,21 @@ def _prepared(
     tools: RunTools,
     intents: Intents | None,
     before: Before | None,
+    subject: EvalSubject | None = None,
 ) -> Prepared:
     settings = rooms.settings
     stored, problems = known_secrets(rooms.credentials)
     redactor = key_redactor(settings, model=model, more={**stored, **tools.secrets})
     access = access_of(rooms.credentials, tools.definitions, redactor)
-    memories = rooms.remembered(persona, execution.input_data)
+    memories, recall = rooms.remembered(persona, execution.input_data, rehearsal=model.is_rehearsal)
     given = redactor.redact(_with_files(execution) or "")
-    workspace = Workspace(home, persona, execution.files)
+    workspace = TrialFolder(home, execution.id) if subject else Workspace(home, persona, execution.files)
     gateway = Gateway(
         tools.definitions,
         workspace=workspace.folder,
         settings=settings,
         redactor=redactor,
-        rehearsal=model.is_rehearsal,
+        rehearsal=_rehearses_tools(model, subject),
         implementations=tools.implementations,
         access=access,
         held=rooms.tools.needing_approval(persona),
@@ -232,9 +271,23 @@ def _prepared(
         tools,
         timeout_ms=max(1, timeout_ms - (execution.duration_ms or 0)),  # it did not run while it waited
         before=before,
-        warnings=(*_doubts(persona, model, workspace), *map(redactor.redact, (*tools.notes, *problems))),
+        warnings=(
+            *_tests(subject),
+            *_doubts(persona, model, workspace),
+            *map(redactor.redact, (*tools.notes, *problems)),
+        ),
         credentials=access.uses(),
+        subject=subject,
+        recall=json.dumps(redactor.redact_value(recall.model_dump()), ensure_ascii=False) if recall else None,
     )
+
+
+def _tests(subject: EvalSubject | None) -> tuple[str, ...]:
+    """What is different about a run that is a test."""
+    if subject is None:
+        return ()
+    outside = "" if subject.live_tools else "; calls outside were only described"
+    return (f"A test of {subject.label}: it told, started and remembered nothing{outside}.",)
 
 
 def _untrusted(
@@ -254,7 +307,7 @@ def _with_files(execution: Execution) -> str | None:
     return f"{execution.input_data}\n\n{listing}" if execution.input_data else listing
 
 
-def _doubts(persona: Persona, model: ResolvedModel, workspace: Workspace) -> tuple[str, ...]:
+def _doubts(persona: Persona, model: ResolvedModel, workspace: Workspace | TrialFolder) -> tuple[str, ...]:
     doubts = list(model.notes)
     if isinstance(persona.structured_prompt, str):
         doubts.append("The structured prompt cannot be read, so the system prompt was used instead.")

@@ -87,14 +87,29 @@ class EmitEvent(_Body):
     data: Any = Field(default_factory=dict, description="The event's payload: any JSON value")
 
 
+def _offer_supersedes(schema: dict[str, Any]) -> None:
+    # offered, but no field: most memories replace nothing, and need not say so
+    what = "Title of an earlier memory that this one corrects or replaces"
+    schema["properties"]["supersedes"] = {"type": "string", "description": what}
+
+
 class AgentMemory(_Body):
     """Remember something useful for later runs."""
+
+    model_config = ConfigDict(json_schema_extra=_offer_supersedes)
 
     title: Words = Field(description="A short label")
     content: Words = Field(description="What to remember, complete in itself")
     category: str = Field("fact", json_schema_extra={"enum": list(CATEGORIES)})
     importance: int = Field(5, description="1 to 10", json_schema_extra={"minimum": 1, "maximum": 10})
     tags: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_replaces_nothing(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("supersedes", 1) is None:
+            return {k: v for k, v in value.items() if k != "supersedes"}
+        return value
 
     @on_field("category", mode="before")
     @classmethod
@@ -275,7 +290,8 @@ priority: low, normal (default), high, urgent.
 
 **agent_memory** — keep knowledge for later runs: outcomes, patterns, what the user prefers; no secrets, \
 nothing that is only true today. category: fact (default), preference, instruction, context, learned. \
-importance: 1 to 10, default 5.
+importance: 1 to 10, default 5. The same title again replaces what was known; to replace another, give its title \
+as "supersedes".
 {"agent_memory": {"title": "Billing day", "content": "Acme pays on the 5th.", "category": "learned", \
 "importance": 6, "tags": ["acme"]}}
 

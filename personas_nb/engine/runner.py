@@ -136,7 +136,7 @@ class Runner:
                 await self._pause(prepared, pipe, fields, end.paused, closing)
                 self.paused.add(prepared.execution.id)
             else:
-                pipe.finish(fields, [_ended_event(prepared, end)])
+                pipe.finish(fields, [_ended_event(prepared, end)] if prepared.subject is None else [])
             await _undisturbed(pipe.settled())
         except Exception as error:
             prepared.redactor.clean(error)  # it will be logged
@@ -209,7 +209,10 @@ class Runner:
         if execution.retry_of and (why := self.rooms.healing.recheck(execution)):
             raise _CalledOff(why, kind=NOT_RETRIED)
         persona = self.rooms.personas.get(execution.persona_id)
-        if not persona.enabled:  # after five failures those that still wait would only fail too
+        # A test is started by a person, who may want it before anything else is.
+        if (
+            not persona.enabled and execution.eval_run_id is None
+        ):  # after five failures those that still wait would only fail too
             raise _CalledOff(
                 f"{persona.name} was {'archived' if persona.archived_at else 'disabled'} before the run "
                 f"{'went on' if execution.pauses else 'began'}.",
@@ -305,7 +308,7 @@ class Runner:
             "permissions": prepared.persona.permissions,
             "credentials": prepared.credentials,
             "model_used": prepared.model.model,
-            "persona_version": prepared.persona.version,
+            "persona_version": prepared.version,
             "rehearsal": prepared.model.is_rehearsal,
             "log_file_path": str(pipe.log.path),
             "cost_usd": 0.0 if prepared.model.is_rehearsal else None,
@@ -322,6 +325,8 @@ class Runner:
             reserve(db)
             if prepared.before is None:
                 put_text(db, execution.id, "prompt", prepared.job.prompt)
+                if prepared.recall is not None:
+                    put_text(db, execution.id, "memories", prepared.recall)
             if given != (execution.input_data or ""):  # somebody gave a key as input
                 put_text(db, execution.id, "input", given)
 

@@ -28,6 +28,25 @@ def workspace_of(home: Path, persona: Persona) -> Path:
     return home / "workspaces" / f"{persona.slug}-{persona.id[:8]}"
 
 
+def trial_folder_of(home: Path, execution_id: str) -> Path:
+    """The folder that the tools of a test see instead; it begins with the files of its case, and goes with its run."""
+    return home / "workspaces" / "evals" / execution_id
+
+
+class TrialFolder:
+    """The workspace of a test, which leaves that of its persona as it is."""
+
+    note = ""
+
+    def __init__(self, home: Path, execution_id: str) -> None:
+        self.folder = trial_folder_of(home, execution_id)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def release(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 class Workspace:
     """A persona's folder for one run; nobody else uses it until ``release``.
 

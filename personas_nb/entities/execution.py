@@ -30,7 +30,7 @@ class Execution(Entity):
     their tokens are estimated. ``error_kind`` is None unless the run failed or was cancelled. A queued run starts
     no earlier than ``scheduled_at``; None is at once. ``credentials`` are those that were matched for its tools; None
     where it has not begun. ``duration_ms`` counts the time that it ran, not that it waited; ``pauses`` is how often a
-    person's decision let it go on.
+    person's decision let it go on. One with an ``eval_run_id`` is a test: it counts as no run of its persona.
     """
 
     id: str = Field(default_factory=new_id)
@@ -64,6 +64,7 @@ class Execution(Entity):
     retry_of: str | None = None
     trigger_id: str | None = None
     event_id: str | None = None
+    eval_run_id: str | None = None
     rehearsal: bool = False
     max_budget_usd: float | None = None
     max_turns: int | None = None

@@ -11,7 +11,10 @@ from personas_nb.entities.structured_prompt import StructuredPrompt
 
 
 class PromptVersion(Entity):
-    """A numbered state of a persona's prompt, who made it and what changed; ``tag`` names one, e.g. production."""
+    """A numbered state of a persona's prompt, who made it and what changed.
+
+    ``tags`` are further names of it, such as production; each names one version of a persona.
+    """
 
     id: str = Field(default_factory=new_id)
     persona_id: str
@@ -20,5 +23,5 @@ class PromptVersion(Entity):
     structured_prompt: StructuredPrompt | str | None = None
     change_summary: str = ""
     author: Literal["user", "design", "rollback", "healing"] = "user"
-    tag: str | None = None
+    tags: tuple[str, ...] = ()
     created_at: UtcDatetime = Field(default_factory=now)

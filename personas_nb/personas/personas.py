@@ -29,7 +29,15 @@ ID_CHARS = 36
 Author = Literal["user", "design", "rollback", "healing"]
 
 # What belongs to a persona and does not go with its row by itself.
+_EVALS_OF = "owner_id = ?1 or owner_id in (select id from design_sessions where persona_id = ?1)"
 _NOT_CASCADED = (
+    ("eval_cases", _EVALS_OF),
+    ("design_patterns", _EVALS_OF),
+    (
+        "personas",  # those that its designs were tested as
+        "project_id = 'evals' and slug in "
+        "(select 'eval-' || substr(id, 1, 8) from design_sessions where persona_id = ?)",
+    ),
     ("design_sessions", "persona_id = ?"),
     ("intents", "execution_id in (select id from executions where persona_id = ?)"),
     ("event_deliveries", "subscription_id in (select id from subscriptions where persona_id = ?)"),

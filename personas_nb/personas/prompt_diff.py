@@ -1,26 +1,17 @@
-"""What differs between two states of a prompt: section by section, in words and in text.
-
-Lines are compared first, and words only inside the lines that changed, so that long prompts stay fast.
-"""
+"""What differs between two states of a prompt: section by section, word by word, and in one line."""
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from personas_nb.entities.structured_prompt import StructuredPrompt
+from personas_nb.personas.word_diff import Hunk, hunks, line_counts, marked
 
-Op = Literal["equal", "delete", "insert"]
 Status = Literal["added", "removed", "changed"]
-Hunk = tuple[Op, str]
 
-# Comparing words is quadratic; above this many, changed lines are shown as a whole.
-WORDS_MAX = 1_000
 # Below this likeness (0 to 1) a changed text counts as rewritten.
 REWRITTEN_BELOW = 0.5
 
@@ -60,11 +51,10 @@ class SectionDiff:
         """The change in a few words, such as “Instructions: 3 lines added, 1 removed”."""
         if self.status != "changed":
             return f"{self.heading} {self.status}"
-        old, new = self.old.splitlines(), self.new.splitlines()
         if _likeness(self.hunks) < REWRITTEN_BELOW:
             return f"{self.heading} rewritten"
-        added, removed = _line_counts(old, new)
-        if (added, removed) == (1, 1) and len(new) == 1:
+        added, removed = line_counts(self.old, self.new)
+        if (added, removed) == (1, 1) and len(self.new.splitlines()) == 1:
             return f"{self.heading} reworded"
         if not added and not removed:
             return f"{self.heading}: spacing changed"
@@ -92,15 +82,24 @@ class PromptDiff:
         return "; ".join(parts) or "no change in what is said"
 
     @property
+    def word_counts(self) -> tuple[int, int]:
+        """How many words came and how many went."""
+        sizes: Counter[str] = Counter()
+        for section in self.sections:
+            for op, text in section.hunks:
+                sizes[op] += len(text.split())
+        return sizes["insert"], sizes["delete"]
+
+    @property
     def text(self) -> str:
-        """The difference as plain text: removed lines begin with ``-``, added ones with ``+``."""
+        """The difference as plain text, word by word: ``[-gone-]`` and ``{+come+}``.
+
+        A whole line begins with ``-`` or ``+``, one with changes in it with ``~``; what stayed is shortened.
+        """
         lines = [f"--- version {self.a}", f"+++ version {self.b}"]
         for section in self.sections:
             lines.append(f"@@ {section.heading} ({section.status}) @@")
-            old, new = section.old.splitlines(), section.new.splitlines()
-            # The first three lines of a unified diff name files and a place; the heading does that here.
-            changes = list(difflib.unified_diff(old, new, n=3, lineterm=""))[3:]
-            lines += ["…" if line.startswith("@@") else line for line in changes]
+            lines += marked(section.hunks)
         if self.reordered or not self.sections:
             lines.append("sections reordered" if self.reordered else self.summary)
         return "\n".join(lines)
@@ -122,7 +121,7 @@ def compare(old: Prompt, new: Prompt, *, a: int, b: int) -> PromptDiff:
         ours, theirs = before.get(heading, ""), after.get(heading, "")
         if ours != theirs:
             status: Status = "changed" if ours and theirs else "added" if theirs else "removed"
-            found.append(SectionDiff(heading, status, tuple(_hunks(ours, theirs))))
+            found.append(SectionDiff(heading, status, hunks(ours, theirs)))
     common = [name for name in before if name in after]
     return PromptDiff(a, b, tuple(found), reordered=common != [name for name in after if name in before])
 
@@ -148,49 +147,6 @@ def _sections(prompt: Prompt) -> dict[str, str]:
     return found
 
 
-def _hunks(old: str, new: str) -> Iterator[Hunk]:
-    yield from _merged(_compared(old.splitlines(keepends=True), new.splitlines(keepends=True), by_word=True))
-
-
-def _compared(old: list[str], new: list[str], *, by_word: bool) -> Iterator[Hunk]:
-    # Among many lines the popular ones (empty ones, mostly) are no anchors; among few words they are.
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=by_word)
-    for op, a1, a2, b1, b2 in matcher.get_opcodes():
-        gone, come = "".join(old[a1:a2]), "".join(new[b1:b2])
-        if op == "equal":
-            yield "equal", come
-        elif op == "replace" and by_word:
-            yield from _by_word(gone, come)
-        else:
-            yield "delete", gone
-            yield "insert", come
-
-
-def _by_word(gone: str, come: str) -> Iterator[Hunk]:
-    old, new = (re.findall(r"\w+|\s+|[^\w\s]", text) for text in (gone, come))
-    if max(len(old), len(new)) > WORDS_MAX:
-        yield "delete", gone
-        yield "insert", come
-    else:
-        yield from _compared(old, new, by_word=False)
-
-
-def _merged(hunks: Iterator[Hunk]) -> Iterator[Hunk]:
-    """Neighbours of the same kind as one, and no empty ones."""
-    current: Hunk | None = None
-    for op, text in hunks:
-        if not text:
-            continue
-        if current and current[0] == op:
-            current = (op, current[1] + text)
-            continue
-        if current:
-            yield current
-        current = (op, text)
-    if current:
-        yield current
-
-
 def _likeness(hunks: tuple[Hunk, ...]) -> float:
     """How much stayed, spaces not counted; 1 where text was only added or only removed."""
     size: Counter[str] = Counter()
@@ -198,12 +154,3 @@ def _likeness(hunks: tuple[Hunk, ...]) -> float:
         size[op] += len("".join(text.split()))
     shorter = size["equal"] + min(size["delete"], size["insert"])
     return size["equal"] / shorter if shorter else 1.0
-
-
-def _line_counts(old: list[str], new: list[str]) -> tuple[int, int]:
-    added = removed = 0
-    for op, a1, a2, b1, b2 in difflib.SequenceMatcher(None, old, new).get_opcodes():
-        if op != "equal":
-            removed += a2 - a1
-            added += b2 - b1
-    return added, removed

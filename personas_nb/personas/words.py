@@ -33,3 +33,13 @@ def words_of(text: str) -> frozenset[str]:
     plain = "".join(c for c in rest if not unicodedata.combining(c))
     found.update(word for word in re.findall(r"[^\W_]+", plain) if len(word) > 1 or word.isdecimal())
     return frozenset(found - STOP_WORDS)
+
+
+def stem(word: str) -> str:
+    """The word without the s of its plural.
+
+    >>> stem("invoices"), stem("access"), stem("bus"), stem("5th")
+    ('invoice', 'access', 'bus', '5th')
+    """
+    is_plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    return word[:-1] if is_plural else word

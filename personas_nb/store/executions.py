@@ -27,14 +27,16 @@ _USAGE = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd", "num_turns",
 )  # fmt: skip
 # Of a worker, at a moment: the oldest queued run whose time has come and whose persona has a free slot. A run that
-# a decision lets go on has no worker where the one that began it is gone: then any may take it.
+# a decision lets go on has no worker where the one that began it is gone: then any may take it. Tests take no slot of
+# their persona, and come after its runs.
 _CLAIMABLE = """
 select e.id from executions e join personas p on p.id = e.persona_id
 where e.status = 'queued' and (e.worker_id = ? or (e.worker_id is null and e.pauses > 0))
 and (e.scheduled_at is null or e.scheduled_at <= ?)
-and p.max_concurrent > (
-  select count(*) from executions r where r.persona_id = e.persona_id and r.status = 'running')
-order by e.created_at, e.rowid limit 1
+and (e.eval_run_id is not null or p.max_concurrent > (
+  select count(*) from executions r
+  where r.persona_id = e.persona_id and r.status = 'running' and r.eval_run_id is null))
+order by e.eval_run_id is not null, e.created_at, e.rowid limit 1
 """
 
 
@@ -70,7 +72,8 @@ class ExecutionTable(Table[Execution]):
     def enqueue(self, execution: Execution, *, queue_limit: int) -> Execution:
         """Write a queued run with its input; raises ``QueueFull`` where the persona has too many."""
         with self.store.write() as db:
-            self.check_queue(execution.persona_id, execution.persona_name, queue_limit=queue_limit)
+            if execution.eval_run_id is None:
+                self.check_queue(execution.persona_id, execution.persona_name, queue_limit=queue_limit)
             self.insert(execution)
             if execution.input_data is not None:
                 put_text(db, execution.id, "input", execution.input_data)
@@ -78,12 +81,14 @@ class ExecutionTable(Table[Execution]):
 
     def open_files(self, persona_id: str) -> list[str]:
         """The files of all runs of a persona that have not ended."""
-        open_runs = self.find("persona_id = ? and status in (?, ?, ?)", [persona_id, *OPEN])
+        where = "persona_id = ? and status in (?, ?, ?) and eval_run_id is null"
+        open_runs = self.find(where, [persona_id, *OPEN])
         return [file for run in open_runs for file in run.files]
 
     def check_queue(self, persona_id: str, persona_name: str, *, queue_limit: int) -> None:
         """Raise ``QueueFull`` where the persona has as many queued runs as it may."""
-        queued = self.count("persona_id = ? and status = 'queued'", [persona_id])
+        where = "persona_id = ? and status = 'queued' and eval_run_id is null"
+        queued = self.count(where, [persona_id])
         if queued >= queue_limit:
             raise QueueFull(
                 f"{persona_name} already has {queued} runs in its queue, as many as it may.",
@@ -304,7 +309,7 @@ class ExecutionTable(Table[Execution]):
 
     def _tell_of_end(self, db: sqlite3.Connection, execution_id: str, moment: str) -> None:
         row = db.execute(
-            "select e.status, e.error, e.rehearsal, p.slug from executions e "
+            "select e.status, e.error, e.rehearsal, e.eval_run_id, p.slug from executions e "
             "join personas p on p.id = e.persona_id where e.id = ?",
             [execution_id],
         ).fetchone()
@@ -314,6 +319,8 @@ class ExecutionTable(Table[Execution]):
             "select ?, coalesce(max(seq), 0) + 1, ?, 'status', ? from run_events where execution_id = ?",
             [execution_id, moment, payload, execution_id],
         )
+        if row["eval_run_id"]:  # a test starts nothing
+            return
         ended = Event(
             event_type="execution_failed",
             source_type="system",

@@ -17,7 +17,8 @@ CHAIN_LIMIT = 20
 _IN_A_ROW = """
 with recent as (
   select status, error_kind, num_turns, completed_at from executions
-  where persona_id = :persona and not coalesce(rehearsal, 0) order by created_at desc limit :recent
+  where persona_id = :persona and not coalesce(rehearsal, 0) and eval_run_id is null
+  order by created_at desc limit :recent
 )
 select count(*) as failures, max(completed_at) as last_at from recent
 where status = 'failed' and coalesce(error_kind, '') not in ('interrupted', 'cancelled', 'not_retried', 'disabled')

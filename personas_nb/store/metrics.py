@@ -1,5 +1,6 @@
 """What metrics are made of: runs, sums per day and persona, calls per tool, each as one statement.
 
+- Tests of evals are no runs of their persona: what they did and cost is with the evals.
 - A run belongs to the moment at which it was queued (``created_at``): it is never absent, and it is indexed.
 - A day is a pair of moments that the caller computed, because SQLite knows no time zones.
 - What a run sent is counted from its own rows, through their index on ``execution_id``.
@@ -38,7 +39,7 @@ select e.persona_id, (select p.name from personas p where p.id = e.persona_id) a
   sum(ifnull(e.tool_calls, 0)) as tool_calls, count(e.event_id) as events_consumed,
   sum((select count(*) from messages m where m.execution_id = e.id)) as messages_sent,
   sum((select count(*) from reviews r where r.execution_id = e.id)) as reviews_asked
-from executions e where e.created_at >= ? and e.created_at < ? {of}
+from executions e where e.created_at >= ? and e.created_at < ? and e.eval_run_id is null {of}
 group by e.persona_id order by persona, e.persona_id
 """
 # Every run has a system event too, so that events are found by their time: the few of personas among them.
@@ -70,7 +71,8 @@ class MetricRows:
         names = ", ".join("p.name as persona" if name == "persona" else f"e.{name}" for name in columns)
         query = (
             f"select {names} from executions e join personas p on p.id = e.persona_id "
-            f"where e.created_at >= ? {_of(persona_id)} order by e.created_at desc, e.rowid desc limit ?"
+            f"where e.created_at >= ? and e.eval_run_id is null {_of(persona_id)} "
+            "order by e.created_at desc, e.rowid desc limit ?"
         )
         return self._all(query, [_text(since), *_given(persona_id), -1 if limit is None else limit])
 
@@ -78,7 +80,8 @@ class MetricRows:
         """When the first and the last run since then were queued; None without any."""
         # Two look-ups at the ends of an index; min and max in one query would read all of it.
         ends = [
-            f"(select e.created_at from executions e where e.created_at >= ? {_of(persona_id)} "
+            f"(select e.created_at from executions e where e.created_at >= ? and e.eval_run_id is null "
+            f"{_of(persona_id)} "
             f"order by e.created_at {order} limit 1)"
             for order in ("asc", "desc")
         ]
@@ -113,7 +116,7 @@ class MetricRows:
             " coalesce(json_extract(s.value, '$.performed'), 1), json_extract(s.value, '$.duration_ms')"
             " from executions e cross join execution_texts t on t.execution_id = e.id and t.kind = 'steps'"
             " cross join json_each(t.content) s"
-            f" where e.created_at >= ? {_of(persona_id)}) "
+            f" where e.created_at >= ? and e.eval_run_id is null {_of(persona_id)}) "
             "select tool, count(*) as calls, count(error) as errors, sum(performed) as performed, "
             "count(*) filter (where not performed and error is null) as described, "
             "avg(duration_ms) filter (where performed) as duration_ms_mean "

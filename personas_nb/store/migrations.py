@@ -455,4 +455,142 @@ def m008_approvals(db: Database) -> None:
     db.table("intents").create_index(["execution_id"])
 
 
+@MIGRATIONS()
+def m009_design(db: Database) -> None:
+    """What design sessions looked at and did, who works on one, and what is left to do for a persona."""
+    # worker_id: whose step is under way, or was the last
+    db.execute("alter table design_sessions add column worker_id text")
+    # text: what the designer is shown; used: what of the source that is, in words
+    _table(
+        db,
+        "design_context",
+        {
+            **_text("id session_id source name kind used text columns servers created_at"),
+            "size_bytes": int,
+        },
+        not_null="session_id source name kind used text created_at",
+        owner={"session_id": "design_sessions"},
+    )
+    db.table("design_context").create_index(["session_id"])
+    _table(
+        db,
+        "design_events",
+        {**_text("session_id at type text"), "seq": int},
+        not_null="session_id seq at type text",
+        owner={"session_id": "design_sessions"},
+        pk=("session_id", "seq"),
+    )
+    # What a design wanted and could not have; each is compared with what there is when it is shown.
+    _table(
+        db,
+        "persona_todos",
+        _text("id persona_id session_id kind subject problem remedy created_at"),
+        not_null="persona_id kind subject problem created_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("persona_todos").create_index(["persona_id"])
+
+
+@MIGRATIONS()
+def m010_evals(db: Database) -> None:
+    """Cases, tests of designs, versions and models over them, and designs that worked."""
+    # eval_run_id: the run is a test; it does not count as one of its persona, and what it says starts nothing
+    db.execute("alter table executions add column eval_run_id text")
+    db.execute("create index idx_executions_eval on executions (eval_run_id) where eval_run_id is not null")
+    # owner_id: a persona's id, or that of a design session
+    _table(
+        db,
+        "eval_cases",
+        _text("id owner_id name input files expect from_execution_id created_at updated_at"),
+        not_null="owner_id name created_at updated_at",
+    )
+    db.table("eval_cases").create_index(["owner_id", "name"], unique=True)
+    # subject: what was tested, as it was then; cost_usd, judge_cost_usd NULL: an unknown price
+    _table(
+        db,
+        "eval_runs",
+        {
+            **_text("id owner_id persona_id subject status error provider model_used structure meaning"),
+            **_text("meaning_note judge_model worker_id created_at completed_at"),
+            **dict.fromkeys(("rehearsal", "passed", "measured", "total", "repeat"), int),
+            **dict.fromkeys(("structure_score", "judge_cost_usd", "score", "cost_usd"), float),
+        },
+        not_null="owner_id persona_id subject status created_at",
+        owner={"persona_id": "personas"},
+    )
+    db.table("eval_runs").create_index(["owner_id", "created_at"])
+    # execution_id: its run, which retention may remove; score NULL: nothing was measured
+    _table(
+        db,
+        "eval_results",
+        {
+            **_text(
+                "id eval_run_id case_id case_name case_digest execution_id status reason checks judgement"
+            ),
+            **_text("judgement_note flow created_at"),
+            **dict.fromkeys(("attempt", "measured", "passed", "duration_ms"), int),
+            **dict.fromkeys(("score", "cost_usd"), float),
+        },
+        not_null="eval_run_id case_id case_name status created_at",
+        owner={"eval_run_id": "eval_runs"},
+    )
+    db.table("eval_results").create_index(["eval_run_id"])
+    _table(
+        db,
+        "design_patterns",
+        {
+            **_text(
+                "id owner_id name summary instruction keywords structured_prompt tools triggers connectors"
+            ),
+            **_text("messages flow eval_run_id created_at updated_at"),
+            "score": float,
+            **dict.fromkeys(("cases", "rehearsal"), int),
+        },
+        not_null="owner_id name score created_at updated_at",
+    )
+    db.table("design_patterns").create_index(["owner_id"], unique=True)
+    db.table("design_patterns").enable_fts(
+        ["name", "summary", "instruction", "keywords"],
+        create_triggers=True,
+        tokenize="porter unicode61 remove_diacritics 2",
+    )
+
+
+@MIGRATIONS()
+def m011_memories_and_versions(db: Database) -> None:
+    """Memories that take the place of others, and several tags of one version."""
+    # superseded_by: the memory that holds in its place; NULL for one that holds
+    for column in ("superseded_by", "superseded_at"):
+        db.execute(f"alter table memories add column {column} text")
+    # repeats: how often it was said again
+    for column in ("repeats", "rehearsal"):
+        db.execute(f"alter table memories add column {column} integer not null default 0")
+    db.execute(
+        "update memories set rehearsal = 1 where source_execution_id in "
+        "(select id from executions where rehearsal = 1)"
+    )
+    db.execute(
+        "create index idx_memories_superseded on memories (superseded_by) where superseded_by is not null"
+    )
+    db.execute("alter table prompt_versions rename column tag to tags")
+    db.execute("update prompt_versions set tags = case when tags is null then '[]' else json_array(tags) end")
+
+
+@MIGRATIONS()
+def m012_templates(db: Database) -> None:
+    """Designs that are kept to be used again, found by the words of their titles, summaries and keywords."""
+    _table(
+        db,
+        "design_templates",
+        _text("id name title summary keywords design source created_at updated_at"),
+        not_null="name title summary keywords design source created_at updated_at",
+    )
+    db.table("design_templates").create_index(["name"], unique=True)
+    db.table("design_templates").enable_fts(
+        ["title", "summary", "keywords"],
+        create_triggers=True,
+        tokenize="porter unicode61 remove_diacritics 2",
+    )
+
+
 assert [migration.name for migration in MIGRATIONS._migrations] == NAMES

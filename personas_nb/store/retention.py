@@ -52,7 +52,8 @@ class RetentionTable:
             if keep:
                 last_kept = db.execute(
                     f"select created_at, rowid from executions where persona_id = :persona_id"
-                    f" and status in {_FINISHED} order by created_at desc, rowid desc limit 1 offset :nth",
+                    f" and status in {_FINISHED} and eval_run_id is null"
+                    " order by created_at desc, rowid desc limit 1 offset :nth",
                     values,
                 ).fetchone()
                 if last_kept is None:

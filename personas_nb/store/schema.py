@@ -9,4 +9,8 @@ NAMES = [
     "m006_tools",
     "m007_lookup",
     "m008_approvals",
+    "m009_design",
+    "m010_evals",
+    "m011_memories_and_versions",
+    "m012_templates",
 ]

@@ -256,11 +256,23 @@ class Tools:
 
     # --- runs ---------------------------------------------------------------------------------------------
 
-    def of_run(self, persona: Persona, execution_id: str, *, rehearsal: bool, part: int = 0) -> RunTools:
-        """The tools of a run that begins, or goes on for the ``part``th time; to be closed when it has ended."""
+    def of_run(
+        self,
+        persona: Persona,
+        execution_id: str,
+        *,
+        rehearsal: bool,
+        part: int = 0,
+        names: Sequence[str] | None = None,
+    ) -> RunTools:
+        """The tools of a run that begins, or goes on for the ``part``th time; to be closed when it has ended.
+
+        With ``names``, those of the catalog instead of the persona's own.
+        """
         room = self._servers() if self._servers else None
+        chosen = None if names is None else [tool for tool in self.list() if tool.name in names]
         return RunTools(
-            self.assigned(persona),
+            self.assigned(persona) if chosen is None else chosen,
             execution_id=execution_id,
             functions=functions.registered(self._store.home),
             frames=frames.frames_of(self._store.home).of_run(execution_id, part),

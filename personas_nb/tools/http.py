@@ -18,8 +18,9 @@ import socket
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from personas_nb.errors import InvalidInput, TooLarge, ToolDenied, ToolError, ToolTimeout
 from personas_nb.settings import Settings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import httpx2
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+A = TypeVar("A")
 
 REDIRECTS_LIMIT = 5
 CONNECT_SECONDS = 10.0
@@ -110,18 +112,56 @@ async def http_request(
     ``settings.http_allowed_hosts`` has the host (or host:port), and for one that is not the credential's;
     ToolTimeout after ``http_timeout_ms``, TooLarge above ``http_limit_bytes``, ToolError when there is no answer.
     """
+    placed = lambda: _placed(credential, url, method, headers, query, json, body)  # noqa: E731 - asked for inside
+    return await _answered(_Hop(settings, resolve, _shown_answer), placed, url)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What an address answered, byte for byte; ``url`` is where the redirects led, ``media_type`` in small letters."""
+
+    url: str
+    status: int
+    media_type: str
+    data: bytes
+
+
+async def http_fetch(
+    settings: Settings, url: str, *, limit_bytes: int | None = None, resolve: Resolve = resolve_host
+) -> Fetched:
+    """The bytes at an address, under the same checks and limits as ``http_request``, and with the same errors.
+
+    ``limit_bytes`` None means ``settings.http_limit_bytes``. An error status is an answer.
+    """
+    if limit_bytes is not None:
+        settings = settings.model_copy(update={"http_limit_bytes": limit_bytes})
+
+    def fetched(data: bytes, request: httpx2.Request, response: httpx2.Response) -> Fetched:
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return Fetched(str(request.url), response.status_code, kind, data)
+
+    placed = lambda: _placed(None, url, "GET", None, None, None, None)  # noqa: E731 - asked for inside
+    return await _answered(_Hop(settings, resolve, fetched), placed, url)
+
+
+async def _answered(
+    hop: _Hop[A],
+    placed: Callable[[], tuple[httpx2.Request, Callable[[httpx2.Request], None]]],
+    url: str,
+) -> A:
+    """Follow redirects to the answer, within the time of one request."""
     import httpx2
 
-    seconds = settings.http_timeout_ms / 1000
+    seconds = hop.settings.http_timeout_ms / 1000
     target = url
     try:
         async with asyncio.timeout(seconds):
-            request, check = _placed(credential, url, method, headers, query, json, body)
+            request, check = placed()
             for _ in range(REDIRECTS_LIMIT + 1):
                 check(request)
                 target = str(request.url)
-                answer = await _Hop(settings, resolve).send(request)
-                if isinstance(answer, str):
+                answer = await hop.send(request)
+                if not isinstance(answer, httpx2.Request):
                     return answer
                 request = answer
     except TimeoutError:
@@ -213,15 +253,21 @@ def _checked(url: str, base: httpx2.URL | None = None) -> httpx2.URL:
     return address.copy_with(fragment=None)
 
 
-class _Hop:
+class _Hop(Generic[A]):
     """One request without redirects: check the addresses, connect to one of them, read what comes."""
 
-    def __init__(self, settings: Settings, resolve: Resolve) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        resolve: Resolve,
+        read: Callable[[bytes, httpx2.Request, httpx2.Response], A],
+    ) -> None:
+        self.settings = settings
         self._resolve = resolve
+        self._read = read
 
-    async def send(self, request: httpx2.Request) -> str | httpx2.Request:
-        """The answer as text, or the request that it redirects to."""
+    async def send(self, request: httpx2.Request) -> A | httpx2.Request:
+        """The answer as it is read, or the request that it redirects to."""
         import httpx2
 
         addresses = await self._addresses(request.url)
@@ -252,7 +298,7 @@ class _Hop:
                 raise ToolError(
                     f"The host “{host}” has no address.", hint="Check its spelling and the network."
                 ) from None
-        allowed = self._settings.http_allowed_hosts
+        allowed = self.settings.http_allowed_hosts
         if name in allowed or f"{name}:{port}" in allowed:
             return addresses
         # One bad address spoils the name: a mixed answer is how rebinding begins.
@@ -263,18 +309,11 @@ class _Hop:
             )
         return addresses
 
-    async def _answer(self, request: httpx2.Request, response: httpx2.Response) -> str:
-        data = await self._body(request, response)
-        answer = {
-            "status": response.status_code,
-            "url": str(request.url),
-            "headers": {name: value for name, value in response.headers.items() if _SHOWN.fullmatch(name)},
-            "body": _as_text(data, response),
-        }
-        return json_module.dumps(answer, ensure_ascii=False)
+    async def _answer(self, request: httpx2.Request, response: httpx2.Response) -> A:
+        return self._read(await self._body(request, response), request, response)
 
     async def _body(self, request: httpx2.Request, response: httpx2.Response) -> bytes:
-        limit_bytes = self._settings.http_limit_bytes
+        limit_bytes = self.settings.http_limit_bytes
         too_large = TooLarge(
             f"{_host(str(request.url))} answered {response.status_code} with more than {limit_bytes:,} bytes.",
             hint="Ask for a part of it: a page, a filter, or a Range header.",
@@ -340,6 +379,16 @@ def _redirected(request: httpx2.Request, response: httpx2.Response) -> httpx2.Re
         headers.pop(name, None)
     headers["accept-encoding"] = "identity"
     return httpx2.Request(method, url, headers=headers, content=content or None)
+
+
+def _shown_answer(data: bytes, request: httpx2.Request, response: httpx2.Response) -> str:
+    answer = {
+        "status": response.status_code,
+        "url": str(request.url),
+        "headers": {name: value for name, value in response.headers.items() if _SHOWN.fullmatch(name)},
+        "body": _as_text(data, response),
+    }
+    return json_module.dumps(answer, ensure_ascii=False)
 
 
 def _as_text(data: bytes, response: httpx2.Response) -> str:

@@ -29,6 +29,26 @@ class Watch(Protocol):
         """Show the finished run in the place of what was streamed."""
 
 
+class Live(Protocol):
+    """Shows how something goes on that takes a while; its methods are called by the thread that runs the cell."""
+
+    def show(self, make_view: Callable[[], View]) -> None:
+        """The present state, now or a moment later."""
+
+    def end(self, view: View) -> None:
+        """The last state."""
+
+
+class Board(Protocol):
+    """Shows how something goes on whose last state is the result; for the thread that runs the cell."""
+
+    def show(self, make_view: Callable[[], View]) -> None:
+        """The present state, now or a moment later."""
+
+    def end(self, view: View) -> Any:
+        """Show the last state at once; what the verb returns so that it is not shown again."""
+
+
 class Surface(Protocol):
     """Where results are shown: a notebook, an IPython in a terminal, a shell."""
 
@@ -37,6 +57,12 @@ class Surface(Protocol):
 
     def watch(self) -> Watch:
         """A place for a run that is about to be streamed."""
+
+    def live(self) -> Live:
+        """A place for something else that takes a while."""
+
+    def board(self) -> Board:
+        """A place for what changes until it is the result."""
 
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the person's."""
@@ -53,6 +79,8 @@ class Desk:
     """What one kernel remembers from verb to verb."""
 
     session_id: str | None = None
+    seen: dict[str, int] = field(default_factory=dict)
+    """The revision in which a design session was last shown here, by its id."""
 
 
 @dataclass

@@ -138,13 +138,23 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
     if kind in ("credential_fields", "plain_fields"):
         fields = studio.connectors.get(words[1]).fields
         return [f"{field.key}=" for field in fields if not field.secret or kind == "credential_fields"]
+    if kind == "cases":
+        return [_quoted(case.name) for case in studio.evals.cases(words[0])] if words else []
     if kind == "groups":
         return [_quoted(group.name) for group in studio.groups.list()]
+    if kind == "colors":
+        from personas_nb.entities.group import COLORS
+
+        return list(COLORS)
+    if kind in ("memory_fields", "group_fields"):
+        memory, group = "title content category importance tags pinned", "name color sort_order collapsed"
+        return [f"{name}=" for name in (memory if kind == "memory_fields" else group).split()]
     if kind == "versions":
         found = studio.versions.list(words[0]) if words else []
         return [
             *(str(version.version) for version in found),
-            *(version.tag for version in found if version.tag),
+            *(tag for version in found for tag in version.tags),
+            *(["current"] if found else []),
         ]
     ids: list[str] = []
     if kind == "runs":
@@ -155,8 +165,10 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
         ids = [review.id for review in studio.reviews.list(limit=IDS_MAX)]
     elif kind == "healing":
         ids = [issue.id for issue in studio.healing.list(limit=IDS_MAX)]
+    elif kind == "evals":
+        ids = [run.id for run in studio.evals.list(limit=IDS_MAX)]
     elif kind == "memories":
-        return [memory.id[:8] for memory in studio.memories.list()[:IDS_MAX]]
+        ids = [memory.id for memory in studio.memories.list()[:IDS_MAX]]
     return [*(identity[:8] for identity in ids), *(["latest"] if ids else [])]
 
 

@@ -30,9 +30,9 @@ def explained(call: Call, persona: Persona, given: Any) -> View:
     model, missing = resolved(call, persona)
     text, tools = as_text(given), studio.tools.assigned(persona)
     limit = settings.memory_limit_chars
-    memories = (
-        studio.memories.relevant(persona.id, text or "", limit_chars=limit) if persona.uses_memories else []
-    )
+    is_rehearsal = model is not None and model.is_rehearsal
+    told, _why = studio.memories.recall(persona.id, text, limit, rehearsal=is_rehearsal)
+    memories = told if persona.uses_memories else []
     redactor = key_redactor(settings, more=known_secrets(studio.credentials)[0])
     prompt = assemble(
         persona,

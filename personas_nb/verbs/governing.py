@@ -1,4 +1,4 @@
-"""Verbs that change and decide: fields, groups, versions, reviews, healing, memories, tools."""
+"""Verbs that change and decide: fields, versions, reviews, healing, tools."""
 
 from __future__ import annotations
 
@@ -72,64 +72,38 @@ def _changed(before: Persona, after: Persona, said: str, step: str = "%persona s
     return replace(notice(said, step), value=after)
 
 
-# ── groups ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def groups(call: Call) -> View:
-    """Folders of personas, and who is in each."""
-    from personas_nb.views.marks import Cell, Code
-    from personas_nb.views.page import listing
-
-    found = call.studio.groups.list()
-    everyone = call.studio.personas.list()
-    rows: list[list[Cell]] = [
-        [group.name, Code(", ".join(persona.slug for persona in everyone if persona.group_id == group.id))]
-        for group in found
-    ]
-    steps = [
-        ("%persona groups create GROUP", "a new one"),
-        ("%persona set NAME group=GROUP", "put a persona in"),
-    ]
-    return listing(
-        "Groups", ("group", "personas"), rows, empty="There is no group yet.", steps=steps, value=found
-    )
-
-
-def create_group(call: Call) -> View:
-    """A new group; an existing one stays."""
-    fields = {"color": call["color"]} if call["color"] else {}
-    group = call.studio.groups.create(call["group"], **fields)
-    said = f"There is a group {group.name}."
-    return replace(notice(said, f'%persona set NAME group="{group.name}"'), value=group)
-
-
-def remove_group(call: Call) -> View:
-    """Delete a group; its personas stay."""
-    group = call.studio.groups.get(call["group"])
-    call.studio.groups.remove(group.id)
-    return notice(f"The group {group.name} is gone; its personas stay.", status="removed")
-
-
 # ── versions ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def rollback(call: Call) -> View:
     """Make an older prompt the current one."""
     before = call.studio.personas.get(call["name"])
-    after = call.studio.versions.rollback(before, call["version"])
-    said = f"{after.name} is told what version {call['version']} said, as version {after.version}."
-    return _changed(before, after, said, "%persona versions {slug}")
+    old = call.studio.versions.get(before, call["version"]).version
+    after = call.studio.versions.rollback(before, old)
+    said = f"{after.name} is told what version {old} said, as version {after.version}."
+    return _changed(before, after, said, f"%persona diff {{slug}} {before.version} {after.version}")
 
 
 def tag(call: Call) -> View:
     """Name a version."""
+    versions, name = call.studio.versions, call["tag"]
     persona = call.studio.personas.get(call["name"])
-    name = None if call["tag"].lower() == "none" else call["tag"]
-    version = call.studio.versions.tag(persona, call["version"], name)
-    said = f"Version {version.version} of {persona.name} is “{name}”." if name else (
-        f"Version {version.version} of {persona.name} has no tag."
-    )  # fmt: skip
-    return replace(notice(said, f"%persona versions {persona.slug}"), value=version)
+    before = versions.get(persona, call["version"])
+    step = f"%persona versions {persona.slug}"
+    if name.lower() == "none":
+        version = versions.tag(persona, call["version"], None)
+        left = f"is “{', '.join(version.tags)}”" if version.tags else "has no tag"
+        said = f"Version {version.version} of {persona.name} {left}."
+        status = "completed" if version != before else "unchanged"
+        return replace(notice(said, step, status=status), value=version)
+    holders = [row.version for row in versions.list(persona) if name in row.tags]
+    version = versions.tag(persona, call["version"], name)
+    if version == before:
+        said = f"Version {version.version} of {persona.name} is “{name}” already: nothing changed."
+        return replace(notice(said, step, status="unchanged"), value=version)
+    moved = f"; before, version {holders[0]} was" if holders else ""
+    said = f"Version {version.version} of {persona.name} is “{name}”{moved}."
+    return replace(notice(said, step), value=version)
 
 
 # ── reviews and messages ────────────────────────────────────────────────────────────────────────────────────
@@ -236,29 +210,6 @@ def messages(call: Call) -> View:
 
 def _names(call: Call) -> dict[str, str]:
     return {persona.id: persona.name for persona in call.studio.personas.list(include_archived=True)}
-
-
-# ── memories ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def memories(call: Call) -> View:
-    """What is remembered."""
-    from personas_nb.views.personas import memory_list
-
-    return memory_list(call.studio.memories.list(call["name"]), names=_names(call), tz=call.tz)
-
-
-def pin(call: Call) -> View:
-    """Let a memory enter every prompt first."""
-    memory = call.studio.memories.pin(call["id"])
-    return replace(notice(f"“{memory.title}” is pinned: every run is told it first."), value=memory)
-
-
-def forget(call: Call) -> View:
-    """Forget a memory."""
-    memory = call.studio.memories.get(call["id"])
-    call.studio.memories.delete(memory.id)
-    return notice(f"“{memory.title}” is forgotten.", status="removed")
 
 
 # ── tools ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from typing import Any
 
 from personas_nb.errors import did_you_mean
 from personas_nb.verbs import table
-from personas_nb.verbs.call import Call
+from personas_nb.verbs.call import Call, noted
 from personas_nb.verbs.table import Argument, Verb
 from personas_nb.verbs.usage import WrongUsage
 from personas_nb.views.view import View
@@ -35,7 +35,8 @@ def personas(call: Call) -> View:
     """All personas as a table."""
     from personas_nb.views.personas import persona_list
 
-    return persona_list(call.studio.personas.list(include_archived=call["archived"]), tz=call.tz)
+    found = call.studio.personas.list(include_archived=call["archived"])
+    return persona_list(found, groups=call.studio.groups.list(), tz=call.tz)
 
 
 def show(call: Call) -> View:
@@ -62,6 +63,7 @@ def card_of(call: Call, name: str) -> View:
         triggers=studio.triggers.list(persona),
         subscriptions=studio.triggers.subscriptions(persona),
         memories_count=len(studio.memories.list(persona)),
+        group=next((group for group in studio.groups.list() if group.id == persona.group_id), None),
         last_runs=studio.executions.list(persona, limit=5),
         todo=todo,
         tz=call.tz,
@@ -69,28 +71,54 @@ def card_of(call: Call, name: str) -> View:
 
 
 def versions(call: Call) -> View:
-    """The history of a prompt."""
-    from personas_nb.views.personas import version_list
+    """The history of a prompt, and how each state of it did."""
+    from personas_nb.views.versions import version_list
 
     persona = call.studio.personas.get(call["name"])
-    found = call.studio.versions.list(persona)
-    return version_list(found, persona.version, name=persona.slug, tz=call.tz)
+    return version_list(
+        call.studio.versions.list(persona),
+        persona.version,
+        results=call.studio.versions.results(persona),
+        name=persona.slug,
+        title=persona.name,
+        limit=call["limit"],
+        tz=call.tz,
+    )
+
+
+def version(call: Call) -> View:
+    """One state of a prompt, whole."""
+    from personas_nb.views.versions import version_card
+
+    persona = call.studio.personas.get(call["name"])
+    return version_card(
+        call.studio.versions.get(persona, call["version"]),
+        results=call.studio.versions.results(persona),
+        current=persona.version,
+        name=persona.slug,
+        title=persona.name,
+        tz=call.tz,
+    )
 
 
 def diff(call: Call) -> View:
     """What changed between two versions."""
-    from personas_nb.views.personas import prompt_diff
+    from personas_nb.views.versions import prompt_diff
 
-    return prompt_diff(call.studio.versions.diff(call["name"], call["a"], call["b"]))
+    persona = call.studio.personas.get(call["name"])
+    found = call.studio.versions.diff(persona, call["a"], call["b"])
+    return prompt_diff(found, name=persona.slug, title=persona.name, current=persona.version)
 
 
 def costs(call: Call) -> View:
     """What runs cost, as a table and a chart; the value is the daily DataFrame."""
+    from personas_nb.verbs.evaluating import spent_on_evals
     from personas_nb.views.metrics import costs as view
 
     metrics, days = call.studio.metrics, call["days"]
     daily = metrics.daily(call["name"], days=days, tz=call.tz)
-    return view(daily, metrics.executions(call["name"], days=days), days)
+    shown = view(daily, metrics.executions(call["name"], days=days), days)
+    return noted(shown, spent_on_evals(call, days))
 
 
 def metrics(call: Call) -> Any:

@@ -84,7 +84,7 @@ def parse_line(line: str, *, has_cell: bool = False) -> Typed:
     verb, count, line_start = _verb_of(words)
     rest = line[line_start:]
     if count < 0:  # “memories NAME pin ID”: the name comes first
-        rest = f"{words[1].text} {rest}" if verb.positionals[0].completer == "personas" else rest
+        rest = f"{words[1].text} {rest}" if verb.positionals[0].completer in ("personas", "groups") else rest
     reader = _Reader(verb)
     if verb.free_text:
         reader.read_free(rest, has_cell=has_cell)
@@ -214,8 +214,8 @@ class _Reader:
     def _quoted(self, text: str) -> tuple[str, str] | None:
         """What stands in the quotes that the text begins with, and the options after; None: it is no such text."""
         close = TEXT_QUOTES[text[0]]
-        end = len(text)
-        while (end := text.rfind(close, 1, end)) > 0:
+        end = 0
+        while (end := text.find(close, end + 1)) > 0:  # the first, for values of options may be quoted too
             after = word_at(text, end + 1)
             if after is None or (text[end + 1].isspace() and self._are_options(text, end + 1)):
                 return text[1:end].strip(), text[end + 1 :]

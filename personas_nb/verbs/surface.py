@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from personas_nb.verbs.call import Watch
+from personas_nb.verbs.call import Board, Live, Watch
 from personas_nb.views.display import LiveDisplay, show
 from personas_nb.views.marks import cell_text, clean
 from personas_nb.views.view import View
@@ -39,6 +39,14 @@ class Notebook:
         """One display that changes until the run has ended; in a terminal, lines."""
         return _PrintedRun() if self._is_plain else _DisplayedRun()
 
+    def live(self) -> Live:
+        """One display that changes while something goes on; in a terminal, nothing until it is long."""
+        return _PrintedView() if self._is_plain else _DisplayedView()
+
+    def board(self) -> Board:
+        """One display that changes, and is the result; in a terminal, its last state."""
+        return _PrintedBoard() if self._is_plain else _DisplayedBoard()
+
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the notebook."""
         self._shell.user_ns[name] = value
@@ -61,6 +69,14 @@ class Shell:
     def watch(self) -> Watch:
         """The run's text as it comes, then its card."""
         return _PrintedRun(in_shell_words)
+
+    def live(self) -> Live:
+        """A line on standard error at the end, so that what is piped stays clean."""
+        return _PrintedView()
+
+    def board(self) -> Board:
+        """The last state, printed."""
+        return _PrintedBoard(in_shell_words)
 
     def keep(self, name: str, value: Any) -> None:
         """There is nothing to keep it in."""
@@ -185,6 +201,52 @@ class _DisplayedRun:
 
     def end(self, card: View, card_without_text: View) -> None:  # noqa: ARG002 - for those that printed the text
         self._live.finish(card)
+
+
+class _DisplayedView:
+    """One display handle that follows something else than a run."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._live = LiveDisplay(lambda view: display(view, display_id=True))  # type: ignore[no-untyped-call]
+
+    def show(self, make_view: Callable[[], View]) -> None:
+        self._live.offer(make_view)
+
+    def end(self, view: View) -> Any:
+        self._live.finish(view)
+
+
+class _PrintedView:
+    """The last state only: a terminal keeps every line."""
+
+    def show(self, make_view: Callable[[], View]) -> None:
+        """Nothing: what comes of it is printed soon."""
+
+    def end(self, view: View) -> None:
+        print(view.text.replace("\n", "  "), file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
+
+
+class _DisplayedBoard(_DisplayedView):
+    """One display handle whose last state is the result."""
+
+    def end(self, view: View) -> View:
+        super().end(view)
+        return _Unshown(**_fields(view))
+
+
+class _PrintedBoard:
+    """The last state, printed whole."""
+
+    def __init__(self, worded: Callable[[str], str] = str) -> None:
+        self._worded = worded
+
+    def show(self, make_view: Callable[[], View]) -> None:
+        """Nothing: what was printed cannot be taken back."""
+
+    def end(self, view: View) -> None:
+        print(self._worded(view.text), flush=True)  # noqa: T201 - this is the terminal
 
 
 class _PrintedRun:

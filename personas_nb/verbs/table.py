@@ -12,6 +12,8 @@ from typing import Literal
 
 Kind = Literal["text", "flag", "integer", "money", "duration", "fields"]
 PROVIDERS = ("anthropic", "litellm", "ollama", "custom", "rehearsal")
+IMPORT_FORMATS = ("n8n", "desktop", "subagent", "json", "notebook", "persona_md")
+EXPORT_FORMATS = ("json", "notebook", "subagent", "persona_md")
 STATUSES = ("queued", "running", "waiting", "completed", "incomplete", "failed", "cancelled")
 
 
@@ -126,11 +128,30 @@ SESSION = Argument(
     unit="ID",
 )
 
+EVAL_SESSION = Argument(
+    "--session", "A design session instead of a persona.", completer="sessions", unit="ID"
+)
+
 
 def _name(
     *, required: bool = True, greedy: bool = True, what: str = "Slug, name or id of a persona."
 ) -> Argument:
     return Argument("name", what, completer="personas", required=required, greedy=greedy, unit="NAME")
+
+
+def _group(*, required: bool = True, greedy: bool = True) -> Argument:
+    return Argument(
+        "group", "Its name or id.", completer="groups", required=required, greedy=greedy, unit="GROUP"
+    )
+
+
+def _members() -> Argument:
+    return Argument("name", "Personas.", completer="personas", required=True, many=True, unit="NAME")
+
+
+def _version() -> Argument:
+    what = "Its number or tag, or current."
+    return Argument("version", what, completer="versions", required=True, unit="VERSION")
 
 
 def _id(of: str, completer: str) -> Argument:
@@ -176,8 +197,8 @@ VERBS: tuple[Verb, ...] = (
             _name(required=False, what="What it will be called; that of an existing persona designs it anew."),
             Argument("instruction", "What it shall do, in your words.", unit='"INSTRUCTION"'),
             PROVIDER,
-            Argument("--context", "Files to look at: specifications, samples.", completer="files", unit="FILE",
-                     many=True),
+            Argument("--context", "What to look at: files (also OpenAPI, MCP, CSV, PDF), web addresses, names of "
+                     "DataFrames.", completer="files", unit="FILE|URL|NAME", many=True),
             RAW,
         ),
         DESIGN,
@@ -211,6 +232,9 @@ VERBS: tuple[Verb, ...] = (
         examples=('%persona refine "Do it at 8 instead"', "%persona refine use my boss's mail too"),
     ),
     Verb("undo", "Take back the last answer or refinement.", "designing:undo", (SESSION,), DESIGN),
+    Verb("take", "Let the design have what you changed by hand.", "designing:take",
+         (Argument("part", "instructions, triggers … as the card says, or all.", required=True, many=True, unit="PART"),
+          SESSION), DESIGN, examples=("%persona take instructions", "%persona take all")),
     Verb("feasibility", "Whether the design can work here, and what helps.", "designing:feasibility", (SESSION,),
          DESIGN),
     Verb(
@@ -224,8 +248,50 @@ VERBS: tuple[Verb, ...] = (
     Verb("sessions list", "Design sessions, the newest first.", "designing:sessions", (), DESIGN, is_default=True),
     Verb("sessions resume", "Go on with a session; one that has no design yet tries again.", "designing:resume",
          (_id("session", "sessions"),), DESIGN),
+    Verb("sessions show", "How a design came to be: what was said, what each step changed and cost.",
+         "designing:show", (_id("session", "sessions"),), DESIGN),
     Verb("sessions discard", "Forget a session; its persona stays.", "designing:discard", (_id("session", "sessions"),),
          DESIGN),
+    # ── files ───────────────────────────────────────────────────────────────────────────────────────────────
+    Verb(
+        "import",
+        "Read a persona out of a file, a web address or a whole folder; what came of every part is shown.",
+        "exchanging:import_",
+        (
+            Argument("source", "A path or http(s) address; of a folder, every file is read.", completer="files",
+                     required=True, greedy=True, unit="FILE|URL|FOLDER"),
+            Argument("--as", "The format; without it, what the content looks like.", choices=IMPORT_FORMATS,
+                     unit="FORMAT"),
+            Argument("--apply", "Make it a persona at once; what would start it by itself stays off.", "flag"),
+        ),
+        DESIGN,
+        examples=(
+            "%persona import flow.json",
+            "%persona import agents/ --as subagent",
+            "%persona import https://example.com/mail-boy.persona.json --apply",
+        ),
+        details="n8n workflows, Personas Desktop templates and exports, Claude Code subagents, .persona.md, and what "
+        "`%persona export` writes. A file may not set permissions, bring keys, or start anything by itself.",
+    ),
+    Verb(
+        "export",
+        "Write a persona to a file, without secrets; what the format cannot hold is listed.",
+        "exchanging:export",
+        (
+            _name(greedy=False),
+            Argument("path", "The file; in a folder it is named after the persona.", completer="files",
+                     required=True, greedy=True, unit="FILE"),
+            Argument("--as", "The format; without it, what the ending says, else json.", choices=EXPORT_FORMATS,
+                     unit="FORMAT"),
+            Argument("--overwrite", "Replace a file that is no earlier export of this persona.", "flag"),
+        ),
+        DESIGN,
+        examples=(
+            "%persona export mail-boy mail-boy.persona.json",
+            "%persona export mail-boy mail-boy.ipynb",
+            "%persona export mail-boy .claude/agents/ --as subagent",
+        ),
+    ),
     # ── personas ────────────────────────────────────────────────────────────────────────────────────────────
     Verb("list", "All personas.", "looking:personas", (Argument("--archived", "Archived ones too.", "flag"),),
          PERSONAS),
@@ -259,14 +325,87 @@ VERBS: tuple[Verb, ...] = (
         (_name(), Argument("--purge", "Delete for good: versions, memories, runs.", "flag")),
         PERSONAS,
     ),
-    Verb("groups list", "Folders of personas.", "governing:groups", (), PERSONAS, is_default=True),
-    Verb("groups create", "A new group; `set NAME group=…` puts a persona in.", "governing:create_group",
-         (Argument("group", "What it is called.", required=True, greedy=True, unit="GROUP"),
-          Argument("--color", "Hex, such as #0072B2.", unit="HEX")), PERSONAS),
-    Verb("groups remove", "Delete a group; its personas stay.", "governing:remove_group",
-         (Argument("group", "Its name.", completer="groups", required=True, greedy=True, unit="GROUP"),), PERSONAS),
+    Verb("groups list", "Folders of personas, or one of them.", "grouping:groups", (_group(required=False),), PERSONAS,
+         is_default=True, examples=("%persona groups", "%persona groups Finance")),
+    Verb(
+        "groups create",
+        "A new group; an existing one gets what is given.",
+        "grouping:create",
+        (
+            Argument("group", "What it is called.", required=True, greedy=True, unit="GROUP"),
+            Argument("--color", "blue, green, orange, amber, plum, … or hex such as #0072B2.", completer="colors",
+                     unit="COLOR"),
+            Argument("--order", "Its place among the groups; the lowest comes first.", "integer", unit="N"),
+        ),
+        PERSONAS,
+        examples=("%persona groups create Finance --color blue",),
+    ),
+    Verb(
+        "groups set",
+        "Change name, color, sort_order or collapsed.",
+        "grouping:change",
+        (
+            _group(greedy=False),
+            Argument("fields", "One or more; None takes a colour away.", "fields", completer="group_fields",
+                     required=True, unit="FIELD=VALUE …"),
+            RAW,
+        ),
+        PERSONAS,
+        free_text="fields",
+        examples=("%persona groups set Finance color=green sort_order=2", '%persona groups set Finance name="Money"'),
+    ),
+    Verb("groups collapse", "Show it as one line in lists.", "grouping:collapse", (_group(),), PERSONAS),
+    Verb("groups expand", "Show its personas in lists again.", "grouping:expand", (_group(),), PERSONAS),
+    Verb("groups remove", "Delete a group; its personas stay.", "grouping:remove", (_group(),), PERSONAS),
+    Verb("groups add", "Put personas in.", "grouping:add", (_group(greedy=False), _members()), PERSONAS,
+         examples=("%persona groups add Finance mail-boy invoice-watcher",)),
+    Verb("groups take-out", "Take personas out of their group.", "grouping:take_out", (_members(),), PERSONAS),
+    *(
+        Verb(f"groups {word}", summary, f"grouping:{word}", (_group(),), PERSONAS)
+        for word, summary in (
+            ("enable", "Let all of its personas run."),
+            ("disable", "Let nothing start any of them."),
+            ("archive", "Take all of them out of the list; everything is kept."),
+        )
+    ),
+    *(
+        Verb(
+            f"groups {word}",
+            summary,
+            f"grouping:{word}",
+            (
+                _group(greedy=False),
+                Argument("tool", "A tool of the catalog.", completer="tools", many=True, required=True),
+            ),
+            PERSONAS,
+        )
+        for word, summary in (("assign", "Let all of them use tools."), ("unassign", "Take tools from all of them."))
+    ),
+    Verb(
+        "groups run",
+        "Run all of them at once and watch; the cell is the input of each.",
+        "grouping:run",
+        (
+            _group(),
+            *(option for option in _RUN_OPTIONS if option.name not in ("--explain", "--quiet")),
+        ),
+        PERSONAS,
+        cell="the input of each",
+        examples=("%persona groups run Finance", "%%persona groups run Finance\nWhat is new since yesterday?"),
+        details="They share the places of this process (setting max_parallel_executions); the rest waits its turn.",
+    ),
     # ── prompts ─────────────────────────────────────────────────────────────────────────────────────────────
-    Verb("versions", "The history of a prompt.", "looking:versions", (_name(),), PROMPTS),
+    Verb(
+        "versions list",
+        "The history of a prompt, and how each state of it did.",
+        "looking:versions",
+        (_name(), Argument("--limit", "How many, the newest first.", "integer", default=25, unit="N")),
+        PROMPTS,
+        is_default=True,
+        examples=("%persona versions mail-boy",),
+    ),
+    Verb("versions show", "One state of a prompt, whole.", "looking:version", (_name(), _version()), PROMPTS,
+         examples=("%persona versions show mail-boy production",)),
     Verb(
         "diff",
         "What changed between two versions; without them, in the last one.",
@@ -274,16 +413,16 @@ VERBS: tuple[Verb, ...] = (
         (
             _name(greedy=False),
             Argument("a", "Number or tag of the older version.", completer="versions"),
-            Argument("b", "Number or tag of the newer one.", completer="versions"),
+            Argument("b", "Number or tag of the newer one, or current.", completer="versions"),
         ),
         PROMPTS,
-        examples=("%persona diff mail-boy", "%persona diff mail-boy 1 production"),
+        examples=("%persona diff mail-boy", "%persona diff mail-boy production current"),
     ),
     Verb(
         "rollback",
         "Make an older prompt the current one, as a new version.",
         "governing:rollback",
-        (_name(), Argument("version", "Its number or tag.", completer="versions", required=True)),
+        (_name(), _version()),
         PROMPTS,
     ),
     Verb(
@@ -292,11 +431,94 @@ VERBS: tuple[Verb, ...] = (
         "governing:tag",
         (
             _name(),
-            Argument("version", "Its number.", completer="versions", required=True),
-            Argument("tag", "One word; none takes the name away.", required=True),
+            _version(),
+            Argument("tag", "One word; none takes away the tag by which it was named, or all of them.",
+                     required=True),
         ),
         PROMPTS,
     ),
+    # ── evals ───────────────────────────────────────────────────────────────────────────────────────────────
+    Verb("evals list", "The cases of a persona and what came of testing them; without a name, all evals.",
+         "evaluating:evals", (_name(required=False, greedy=False), EVAL_SESSION), PROMPTS, is_default=True,
+         examples=("%persona evals mail-boy",)),
+    Verb(
+        "evals add",
+        "Write a case: an input, and what is expected of the answer; or make one of a run.",
+        "evaluating:add",
+        (
+            _name(required=False, greedy=False),
+            Argument("case", "What it is called; one word or quoted. Without it, the beginning of the input.",
+                     completer="cases", unit="CASE"),
+            EVAL_SESSION,
+            Argument("--from", "Take input, files, tools and messages of this run.", completer="runs", unit="RUN"),
+            Argument("--file", "Files of the input; copies are kept.", completer="files", many=True, unit="PATH"),
+            Argument("--tools", "Tools that must be called.", completer="tools", many=True, unit="TOOL"),
+            Argument("--no-tools", "Tools that must not be called.", completer="tools", many=True, unit="TOOL"),
+            Argument("--messages", "Messages that must be sent, such as user_message.", many=True, unit="KIND"),
+            Argument("--no-messages", "Messages that must not be sent.", many=True, unit="KIND"),
+            Argument("--contains", "Texts that the answer has, in any case of letters.", many=True, unit="TEXT"),
+            Argument("--excludes", "Texts that it does not have.", many=True, unit="TEXT"),
+            Argument("--matches", "Regular expressions that are found in it.", many=True, unit="REGEX"),
+            Argument("--max-cost-usd", "What the run may cost, in US dollars.", "money", unit="X"),
+            Argument("--status", "How it ends.", choices=("completed", "incomplete", "failed"), unit="STATUS"),
+            Argument("--criteria", "What a good answer is, in words for the judge.", unit="TEXT"),
+            RAW,
+        ),
+        PROMPTS,
+        cell="the input",
+        examples=(
+            "%%persona evals add reporter north --file sales.csv --tools file_read --contains North\n"
+            "Which region sold more?",
+            "%persona evals add reporter --from latest",
+        ),
+    ),
+    Verb(
+        "evals run",
+        "Run the cases against a version, a model or a design, and score what comes.",
+        "evaluating:run",
+        (
+            _name(required=False, greedy=False),
+            Argument("--version", "Number or tag; without it, the current one.", completer="versions", unit="VERSION"),
+            PROVIDER,
+            Argument("--model", "Another model than the persona's.", unit="MODEL"),
+            EVAL_SESSION,
+            Argument("--case", "Only these cases.", completer="cases", many=True, unit="CASE"),
+            Argument("--repeat", "How often each is run.", "integer", default=1, unit="N"),
+            Argument("--no-judge", "Ask no model about meaning.", "flag"),
+            Argument("--judge-provider", "Who judges; without it, what is configured.", choices=PROVIDERS, unit="P"),
+            Argument("--judge-model", "The model that judges.", unit="MODEL"),
+            Argument("--live-tools", "Really make calls outside, in every case; else they are described.", "flag"),
+            Argument("--max-budget-usd", "What all runs together may cost, in US dollars.", "money", unit="X"),
+        ),
+        PROMPTS,
+        examples=(
+            "%persona evals run reporter --version 2",
+            "%persona evals run reporter --model claude-haiku-4-5 --repeat 3",
+        ),
+        details="The persona stays as it is: a test has a folder of its own, remembers, sends and starts nothing, and "
+        "counts as no run of it.",
+    ),
+    Verb("evals show", "One eval with the result of every case.", "evaluating:show", (_id("eval", "evals"),), PROMPTS),
+    Verb(
+        "evals compare",
+        "What one eval has over another on the same cases, how surely, and when that is no difference.",
+        "evaluating:compare",
+        (
+            _name(required=False, greedy=False),
+            Argument("a", "A version, tag, model, or the id of an eval; without both, the last two.",
+                     completer="versions"),
+            Argument("b", "The other one.", completer="versions"),
+            EVAL_SESSION,
+        ),
+        PROMPTS,
+        examples=("%persona evals compare reporter 1 2", "%persona evals compare reporter"),
+    ),
+    Verb("evals remove", "Forget a case; what came of it stays.", "evaluating:remove",
+         (_name(required=False, greedy=False),
+          Argument("case", "Its name.", completer="cases", unit="CASE"), EVAL_SESSION),
+         PROMPTS),
+    Verb("evals patterns", "Designs that did well in evals; later designs look at them.", "evaluating:patterns", (),
+         PROMPTS),
     # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────
     Verb(
         "run",
@@ -363,11 +585,67 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("messages", "What personas told you.", "governing:messages",
          (Argument("--unread", "Only new ones.", "flag"),), GOVERN),
-    Verb("memories list", "What a persona, or all of them, remember.", "governing:memories", (_name(required=False),),
-         GOVERN, is_default=True, examples=("%persona memories mail-boy",)),
-    Verb("memories pin", "Let a memory enter every prompt first.", "governing:pin", (_id("memory", "memories"),),
-         GOVERN),
-    Verb("memories delete", "Forget a memory.", "governing:forget", (_id("memory", "memories"),), GOVERN),
+    Verb(
+        "memories list",
+        "What a persona, or all of them, remember, and what of it the last prompt was told and why.",
+        "remembering:memories",
+        (
+            _name(required=False),
+            Argument("--for", "What a run with this input would be told instead.", unit='"INPUT"'),
+            Argument("--all", "Those too in whose place others hold.", "flag"),
+            Argument("--limit", "How many.", "integer", default=50, unit="N"),
+        ),
+        GOVERN,
+        is_default=True,
+        examples=("%persona memories mail-boy", '%persona memories mail-boy --for "an invoice of ACME"'),
+    ),
+    Verb("memories show", "One memory, whole, and what it took the place of.", "remembering:show",
+         (_id("memory", "memories"),), GOVERN),
+    Verb(
+        "memories add",
+        "Tell a persona something to remember.",
+        "remembering:add",
+        (
+            _name(greedy=False),
+            Argument("--title", "A short label; without it the first words.", unit='"TITLE"'),
+            Argument("--category", "What kind of knowledge.", unit="CATEGORY",
+                     choices=("fact", "preference", "instruction", "context", "learned")),
+            Argument("--importance", "1 to 10.", "integer", unit="N"),
+            Argument("--tag", "Words to find it by.", many=True, unit="TAG"),
+            Argument("--pin", "Let it enter every prompt first.", "flag"),
+            Argument("--supersedes", "Title or id of what it takes the place of.", unit='"TITLE"'),
+            RAW,
+            Argument("text", "What to remember.", required=True, unit='"…"'),
+        ),
+        GOVERN,
+        free_text="text",
+        cell="what to remember",
+        examples=('%persona memories add mail-boy "Acme pays on the 5th." --importance 8',),
+        details="What it knows already is not written twice; the same title takes the place of what was known.",
+    ),
+    Verb(
+        "memories edit",
+        "Change fields of a memory.",
+        "remembering:edit",
+        (
+            _id("memory", "memories"),
+            Argument("fields", "title, content, category, importance, tags or pinned.", "fields",
+                     completer="memory_fields", required=True, unit="FIELD=VALUE …"),
+            RAW,
+        ),
+        GOVERN,
+        free_text="fields",
+        examples=('%persona memories edit latest importance=8 content="Acme pays on the 6th."',),
+    ),
+    *(
+        Verb(f"memories {word}", summary, f"remembering:{handler}", (_id("memory", "memories"),), GOVERN)
+        for word, summary, handler in (
+            ("pin", "Let a memory enter every prompt first; no run replaces it.", "pin"),
+            ("unpin", "Let a memory take its place by its score again.", "unpin"),
+            ("restore", "Let one hold again in whose place another does.", "restore"),
+            ("delete", "Forget a memory, with what it took the place of.", "forget"),
+        )
+    ),
     Verb("tools list", "The catalog, and who may use what.", "governing:tools", (), GOVERN, is_default=True),
     *(
         Verb(

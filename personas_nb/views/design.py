@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from personas_nb.entities.design import (
+    DesignHighlight,
     DesignQuestion,
     DesignResult,
     DesignSessionRecord,
     Feasibility,
+    FeasibilityIssue,
     Flow,
-    SuggestedConnector,
     SuggestedTrigger,
 )
 from personas_nb.views import marks
-from personas_nb.views.marks import Cell, Code, Short, Words, one_line, plural, short_id
+from personas_nb.views.marks import Cell, Code, Number, Short, Words, one_line, plural, short_id
 from personas_nb.views.mermaid import Arrow, Box, fence
 from personas_nb.views.page import Page, Step, listing, named
+from personas_nb.views.personas import EFFECTS
 from personas_nb.views.triggers import fires_words, trigger_words
 from personas_nb.views.view import View
 
+if TYPE_CHECKING:
+    from personas_nb.design.costs import DesignCost
+    from personas_nb.entities.tool import ToolDefinition
+
+FIRES_SHOWN = 3
+_SIGNS = {("▶", marks.BLUE), ("✓", marks.GREEN), ("▲", marks.AMBER), ("?", marks.PLUM), ("○", marks.GREY)}
 RETRIEVED = (
     "No model was asked: tools and connectors were found by their words, and the schedule was read "
     "by a grammar. Read it closely before you apply it."
@@ -34,16 +43,20 @@ def design_card(
     state: str = "preview",
     session_id: str = "",
     tz: str = "UTC",
-    next_fires: Sequence[Sequence[datetime]] = (),
+    next_fires: Sequence[Sequence[datetime]] | None = None,
     rehearsal: bool = False,
     question: DesignQuestion | None = None,
     changed: Sequence[str] = (),
     applied_to: str = "",
+    tools: Sequence[ToolDefinition] = (),
+    credentials: Collection[str] = (),
+    cost: DesignCost | None = None,
 ) -> View:
     """A design as a whole.
 
-    ``next_fires`` are the next times of each suggested trigger, ``changed`` is what moved, ``applied_to`` is the
-    slug of the persona that was made of it.
+    ``next_fires`` are the next times of each suggested trigger (None: reckoned from now), ``changed`` is what moved,
+    ``applied_to`` is the slug of the persona that was made of it. ``tools`` is the catalog, ``credentials`` the
+    connectors that have one.
     """
     detail = f"design · session {short_id(session_id)}" if session_id else "design"
     page = Page(result.name or "Design", status=state, detail=detail, rehearsal=rehearsal)
@@ -54,28 +67,41 @@ def design_card(
         page.sentence("Changed: " + ", ".join(changed), status="changed")
     if question:
         _question_block(page, question)
-    page.table(
-        (),
-        [
-            [highlight.category, one_line("; ".join(highlight.items), 300)]
-            for highlight in result.design_highlights
-        ],
-        heading="In short",
+    page.table((), _highlight_rows(result.design_highlights), heading="In short")
+    fires = (
+        [next_times(trigger, tz) for trigger in result.suggested_triggers]
+        if next_fires is None
+        else next_fires
     )
     page.table(
-        ("trigger", "fires", "cron", "next"),
-        _trigger_rows(result, next_fires, tz),
+        ("trigger", "fires", "cron", "next", "from"),
+        [*_trigger_rows(result, fires, tz), *_subscription_rows(result)],
         heading="Starts by itself",
     )
+    page.table(("tool", "a call", "needs"), _tool_rows(result, tools, credentials), heading="Tools")
     page.facts(_parts(result))
-    _connectors(page, result.suggested_connectors)
-    sections = result.structured_prompt.sections()
-    page.heading("What it will be told", plural(len(sections), "section"))
-    for heading, text in sections:
-        page.folded(f"{heading} ({len(text):,} characters)", text)
+    shown = _connectors(page, result, credentials)
+    _prompt(page, result)
+    if cost:
+        _cost_block(page, cost)
     if result.feasibility:
-        _feasibility_block(page, result.feasibility)
+        _feasibility_block(page, result.feasibility, shown=shown)
     return page.next(_steps(result, state, question, applied_to)).view(result)
+
+
+def next_times(trigger: SuggestedTrigger, tz: str = "UTC", count: int = FIRES_SHOWN) -> list[datetime]:
+    """When a suggested schedule fires next, from now; nothing for other triggers and for what cannot be read."""
+    from personas_nb.entities.base import now
+    from personas_nb.errors import PersonaError
+    from personas_nb.triggers.cron import fires
+
+    if trigger.trigger_type != "schedule":
+        return []
+    zone = str(trigger.config.get("timezone") or tz)
+    try:
+        return list(fires(str(trigger.config.get("cron", "")), now(), zone, count))
+    except PersonaError:  # a design or an import may propose what no clock knows; feasibility says so
+        return []
 
 
 def question_card(question: DesignQuestion, session: str = "") -> View:
@@ -153,6 +179,16 @@ def _question_block(page: Page, question: DesignQuestion) -> Page:
     return page.next([*steps, ('%persona answer "…"', "or in your own words")], heading="Answer")
 
 
+def _highlight_rows(highlights: Sequence[DesignHighlight]) -> Iterable[list[Cell]]:
+    """One point a row; the kind stands beside its first one."""
+    for highlight in highlights:
+        sign = (highlight.icon or "", highlight.color or "")
+        glyph, colour = sign if sign in _SIGNS else ("◆", marks.GREY)
+        for number, item in enumerate(highlight.items):
+            kind: Cell = marks.Mark(glyph, one_line(highlight.category, 40), colour) if number == 0 else ""
+            yield [kind, Words(one_line(item, 300))]
+
+
 def _trigger_rows(
     result: DesignResult, next_fires: Sequence[Sequence[datetime]], tz: str
 ) -> Iterable[list[Cell]]:
@@ -164,7 +200,37 @@ def _trigger_rows(
             one_line(_fires(trigger), 120),
             Code(str(trigger.config.get("cron", ""))),
             fires_words(fires, zone if isinstance(zone, str) and fires else tz),
+            one_line(trigger.source_node or "", 60),
         ]
+
+
+def _subscription_rows(result: DesignResult) -> Iterable[list[Cell]]:
+    for listened in result.suggested_event_subscriptions:
+        source = f" from {listened.source_filter}" if listened.source_filter else ""
+        yield ["event", one_line(f"when {listened.event_type} is published{source}", 120), Code(""), "", ""]
+
+
+def _tool_rows(
+    result: DesignResult, tools: Sequence[ToolDefinition], credentials: Collection[str]
+) -> Iterable[list[Cell]]:
+    known = {tool.name: tool for tool in tools}
+    for name in result.suggested_tools:
+        tool = known.get(name)
+        if tool is None:
+            yield [Code(name), "" if not tools else marks.Mark("✕", "not in the catalog", marks.ORANGE), ""]
+            continue
+        needed = tool.requires_credential_type
+        yield [
+            Code(name),
+            EFFECTS.get(tool.effect, tool.effect),
+            _access(needed, credentials) if needed else "",
+        ]
+
+
+def _access(connector: str, credentials: Collection[str]) -> Cell:
+    if connector in credentials:
+        return marks.Mark("✓", f"a credential of {connector}", marks.GREEN)
+    return marks.Mark("▲", f"a credential of {connector}: there is none yet", marks.AMBER)
 
 
 def _fires(trigger: SuggestedTrigger) -> str:
@@ -175,59 +241,154 @@ def _fires(trigger: SuggestedTrigger) -> str:
 
 
 def _parts(result: DesignResult) -> list[tuple[str, Cell | None]]:
-    profile = result.suggested_model_profile
-    listens = [
-        f"{sub.event_type} from {sub.source_filter}" if sub.source_filter else sub.event_type
-        for sub in result.suggested_event_subscriptions
-    ]
+    profile, wanted = result.suggested_model_profile, result.suggested_settings
     tells = [
         f"{channel.type} (needs {channel.required_connector})" if channel.required_connector else channel.type
         for channel in result.suggested_notification_channels
     ]
+    limits = wanted.model_dump(exclude_none=True, exclude_defaults=True) if wanted else {}
     starts_itself = result.suggested_triggers or result.suggested_event_subscriptions
     return [
         ("starts", "" if starts_itself else "when you run it"),
-        ("tools", ", ".join(result.suggested_tools) or "none"),
-        ("listens to", ", ".join(listens)),
-        ("notifies", ", ".join(tells)),
+        ("tools", "" if result.suggested_tools else "none"),
+        ("MCP servers", one_line(", ".join(server.name for server in result.suggested_servers), 200)),
+        ("notifies", one_line(", ".join(tells), 200)),
         (
             "model",
-            " · ".join(part for part in (profile.provider, profile.model) if part) if profile else None,
+            one_line(" · ".join(filter(None, (profile.provider, profile.model, profile.base_url))), 200)
+            if profile
+            else None,
         ),
+        ("settings", one_line(", ".join(f"{name} {_value(value)}" for name, value in limits.items()), 300)),
     ]
 
 
-def _connectors(page: Page, connectors: Sequence[SuggestedConnector]) -> None:
+def _value(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _connectors(page: Page, result: DesignResult, credentials: Collection[str]) -> frozenset[str]:
+    """What must be set up, each with the verb to type; the names of those that only lack a credential."""
+    issues = result.feasibility.issues if result.feasibility else ()
+    unknown = {issue.subject for issue in issues if issue.kind == "connector"}
+    lacking = {issue.subject for issue in issues if issue.kind == "credential"} - set(credentials)
+    rows: list[list[Cell]] = []
+    for connector in result.suggested_connectors:
+        name = connector.name
+        is_ready = name in credentials or bool(result.feasibility and name not in unknown | lacking)
+        fields = ", ".join(connector.credential_fields)
+        if connector.oauth_type:
+            fields += f" · signs in with {connector.oauth_type}"
+        if is_ready:
+            rows.append([marks.Mark("✓", name, marks.GREEN), "set up", "", ""])
+            continue
+        add = Code("" if name in unknown else f"%persona credentials add {name} {name}")
+        how = Words(one_line(re.split(r"(?<=\.)\s", connector.setup_instructions, maxsplit=1)[0], 200))
+        rows.append([marks.Mark("▲", name, marks.AMBER), one_line(fields, 120), how, add])
+    page.table(("connector", "fields", "how to get them", "then type"), rows, heading="Needs access to")
+    shown = lacking & {connector.name for connector in result.suggested_connectors}
+    if shown:
+        rehearse = f"%%persona run {named(result.name) or 'NAME'} --provider rehearsal"
+        page.sentence(f"Until then it can be rehearsed: {rehearse}", faint=True, under=True)
+    return frozenset(shown)
+
+
+def _prompt(page: Page, result: DesignResult) -> None:
+    """The instructions open, for they are what must be right; every other section unfolds."""
+    sections = result.structured_prompt.sections()
+    if not sections and result.full_prompt_markdown:
+        sections = [("Prompt", result.full_prompt_markdown)]
+    size = sum(len(text) for _, text in sections)
+    page.heading("What it will be told", f"{plural(len(sections), 'section')}, {size:,} characters")
+    for heading, text in sections:
+        if heading == "Instructions":
+            page.prose(text, heading=heading)
+        else:
+            page.folded(f"{heading} ({len(text):,} characters)", text)
+
+
+def _cost_block(page: Page, cost: DesignCost) -> None:
+    each, often = cost.per_run, cost.runs_a_month
+    if each is None:
+        page.heading("What it may cost")
+        page.sentence(f"Unknown: the price of {cost.model} is not known here.", under=True)
+        return
     rows: list[list[Cell]] = [
-        [
-            Code(connector.name),
-            ", ".join(connector.credential_fields),
-            Words(one_line(connector.setup_instructions, 300)),
-        ]
-        for connector in connectors
+        ["a run", "", Number(_range(each.lower_usd, each.upper_usd)), Number(_about(cost.likely_usd))]
     ]
-    page.table(("connector", "fields", "how to get them"), rows, heading="Needs access to")
+    if often:
+        likely = cost.likely_usd * often if cost.likely_usd is not None else None
+        least = 0.0 if cost.is_at_most else each.lower_usd * often  # a page may never change
+        whole, about = _range(least, each.upper_usd * often), _about(likely)
+        if cost.is_at_most:
+            about = about.replace("about", "at most")
+        rows.append(["a month", _often(often, at_most=cost.is_at_most), Number(whole), Number(about)])
+    page.table(("", "runs", "range", "likely"), rows, heading="What it may cost", detail=f"with {cost.model}")
+    upper = "the budget that ends a run" if each.is_budget else "every turn with a full context"
+    said = f"The range goes from one short answer to {upper}; likely is each tool called once."
+    page.sentence(
+        f"In rehearsal it costs nothing. {said}" if cost.rehearsal else said, faint=True, under=True
+    )
 
 
-def _feasibility_block(page: Page, feasibility: Feasibility, *, heading: bool = True) -> Page:
+def _range(lower_usd: float, upper_usd: float) -> str:
+    return f"{_money(lower_usd)} to {_money(upper_usd)}"
+
+
+def _about(cost_usd: float | None) -> str:
+    return "" if cost_usd is None else f"about {_money(cost_usd)}"
+
+
+def _money(cost_usd: float) -> str:
+    """An estimate; more than two figures of it would not be true."""
+    if cost_usd >= 100:
+        return f"${cost_usd:,.0f}"
+    if cost_usd == 0:
+        return "$0"
+    if cost_usd >= 0.1:
+        return f"${cost_usd:.2f}"
+    return f"${cost_usd:.2g}" if cost_usd >= 0.0001 else "under $0.0001"
+
+
+def _often(runs_a_month: float, *, at_most: bool) -> str:
+    most = "at most " if at_most else "about "
+    if runs_a_month < 1:
+        return f"{most}{plural(max(round(runs_a_month * 12), 1), 'run')} a year"
+    return f"{most}{round(runs_a_month):,}"
+
+
+def _feasibility_block(
+    page: Page, feasibility: Feasibility, *, heading: bool = True, shown: Collection[str] = ()
+) -> Page:
+    """``shown`` are connectors whose missing credential stands elsewhere on the card."""
     if heading:
         page.heading("Can it work here?", marks.mark(feasibility.overall).word, status=feasibility.overall)
     rows: list[list[Cell]] = [
         [
-            marks.mark("blocked") if issue.blocking else marks.Mark("▲", "to do", marks.AMBER),
+            _issue_mark(issue),
             one_line(issue.subject, 60),
             Words(one_line(issue.problem, 300)),
             Code(issue.remedy) if issue.remedy.startswith("%") else Words(one_line(issue.remedy, 300)),
         ]
         for issue in feasibility.issues
+        if not (issue.kind == "credential" and issue.subject in shown)
     ]
-    page.table(("", "what", "stands in the way", "what helps"), rows)
+    page.table(("", "what", "stands in the way", "what helps"), rows, under=heading)
+    elsewhere = len(feasibility.issues) - len(rows)
+    if elsewhere:
+        page.sentence(f"{plural(elsewhere, 'credential')} to add, see “Needs access to”.", status="partial")
     confirmed = feasibility.confirmed_capabilities
     if confirmed:
         page.folded(f"{plural(len(confirmed), 'thing')} that will work", "\n".join(confirmed))
-    elif not rows:
+    elif not rows and not elsewhere:
         page.sentence("Nothing stands in the way.")
     return page
+
+
+def _issue_mark(issue: FeasibilityIssue) -> marks.Mark:
+    if issue.blocking:
+        return marks.mark("blocked")
+    return marks.Mark("▲", "not wholly" if issue.kind == "limit" else "to do", marks.AMBER)
 
 
 def _steps(result: DesignResult, state: str, question: DesignQuestion | None, applied_to: str) -> list[Step]:

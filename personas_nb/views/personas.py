@@ -1,4 +1,4 @@
-"""Personas: the overview, one card, and what belongs to one: versions, memories, tools."""
+"""Personas: the overview, one card, and the tools that there are."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from personas_nb.entities.event import Subscription
 from personas_nb.entities.execution import Execution
-from personas_nb.entities.memory import Memory
+from personas_nb.entities.group import PersonaGroup
 from personas_nb.entities.persona import Persona
-from personas_nb.entities.prompt_version import PromptVersion
 from personas_nb.entities.review import Review
 from personas_nb.entities.tool import ToolDefinition
 from personas_nb.entities.trigger import Trigger
-from personas_nb.personas.prompt_diff import PromptDiff, SectionDiff
 from personas_nb.views import marks
 from personas_nb.views.executions import decide
-from personas_nb.views.marks import Cell, Code, Number, Short, escape, one_line, plural, short_id
+from personas_nb.views.groups import group_mark, in_groups
+from personas_nb.views.marks import Cell, Code, Number, Short, Words, one_line, plural, short_id
 from personas_nb.views.page import Page, Step, listing
 from personas_nb.views.triggers import trigger_words
 from personas_nb.views.view import View
@@ -81,13 +80,18 @@ def overview(
 
 
 def persona_list(
-    personas: Sequence[Persona], extras: Mapping[str, Mapping[str, object]] | None = None, *, tz: str = "UTC"
+    personas: Sequence[Persona],
+    extras: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    groups: Sequence[PersonaGroup] = (),
+    tz: str = "UTC",
 ) -> View:
-    """Personas as a table; ``extras`` by persona id are further columns (name → value)."""
+    """Personas as a table, by folder where there are ``groups``; ``extras`` by persona id are further columns."""
     extras = extras or {}
     columns = list(dict.fromkeys(name for extra in extras.values() for name in extra))
-    rows: list[list[Cell]] = [
-        [
+
+    def row(persona: Persona) -> list[Cell]:
+        return [
             Code(persona.slug),
             one_line(_titled(persona), 50),
             _state(persona),
@@ -95,16 +99,20 @@ def persona_list(
             *(one_line(extras.get(persona.id, {}).get(column, "")) for column in columns),
             Short(marks.moment(persona.updated_at, tz)),
         ]
-        for persona in personas
-    ]
+
     headers = ["slug", "name", "", "what it does", *columns, f"changed ({tz})"]
     steps: Sequence[Step] = FIRST_STEPS
     if personas:
-        slug = personas[0].slug
+        closed = {group.id for group in groups if group.collapsed}
+        slug = next((one for one in personas if one.group_id not in closed), personas[0]).slug
         steps = [
             (f"%persona show {slug}", "its card"),
             (f"%%persona run {slug}", "run it; the rest of the cell is its input"),
         ]
+    if personas and groups:
+        page = Page("Personas", detail=plural(len(personas), "persona"))
+        return in_groups(page, personas, groups, headers, row).next(steps).view(list(personas))
+    rows = map(row, personas)
     return listing("Personas", headers, rows, empty="No persona yet.", steps=steps, value=list(personas))
 
 
@@ -115,6 +123,7 @@ def persona_card(
     triggers: Sequence[Trigger] | None = None,
     asks_first: Collection[str] = (),
     memories_count: int | None = None,
+    group: PersonaGroup | None = None,
     subscriptions: Sequence[Subscription] | None = None,
     last_runs: Sequence[Execution] | None = None,
     todo: Sequence[Step] = (),
@@ -128,8 +137,13 @@ def persona_card(
     page = Page(_titled(persona), sign=_standing(persona), detail=_identity_line(persona, tz), bypass=bypass)
     page.sentence(persona.description)
     if todo:
-        page.next(todo, heading="To do before it can work")
-    page.facts(_persona_facts(persona, tools, memories_count, subscriptions, asks_first))
+        _todo_block(page, todo)
+    page.facts(
+        [
+            *_persona_facts(persona, tools, memories_count, subscriptions, asks_first),
+            ("group", group_mark(group) if group else None),
+        ]
+    )
     page.table(
         ("trigger", "", "fires", f"next ({tz})"),
         [
@@ -162,64 +176,6 @@ def persona_card(
         heading="Latest runs",
     )
     return page.next(_persona_steps(persona)).view(persona)
-
-
-def version_list(
-    versions: Sequence[PromptVersion], current: int, *, name: str = "NAME", tz: str = "UTC"
-) -> View:
-    """The states of a prompt, who made each and what changed; the current one is marked."""
-    rows: list[list[Cell]] = [
-        [
-            Number(str(version.version)),
-            marks.Mark("✓", "current", marks.GREEN) if version.version == current else "",
-            Code(version.tag or ""),
-            one_line(version.change_summary, 90),
-            version.author,
-            Short(marks.moment(version.created_at, tz)),
-        ]
-        for version in versions
-    ]
-    headers = ["version", "", "tag", "what changed", "by", f"made ({tz})"]
-    steps: list[Step] = []
-    if len(versions) > 1:
-        numbers = sorted(version.version for version in versions)
-        steps = [
-            (f"%persona diff {name} {numbers[-2]} {numbers[-1]}", "what differs"),
-            (f"%persona rollback {name} {numbers[-2]}", "go back; it becomes a new version"),
-        ]
-    return listing(
-        "Versions", headers, rows, empty="It has no version yet.", steps=steps, value=list(versions)
-    )
-
-
-def prompt_diff(diff: PromptDiff) -> View:
-    """What differs between two states of a prompt: what went is struck out, what came is underlined."""
-    page = Page(f"Version {diff.a} → {diff.b}", detail=diff.summary)
-    if diff.sections:
-        page.twin(marks.clean(diff.text), "".join(map(_section_html, diff.sections)))
-    return page.view(diff)
-
-
-def memory_list(
-    memories: Sequence[Memory], *, names: Mapping[str, str] | None = None, tz: str = "UTC"
-) -> View:
-    """What personas remember; ``names`` are the personas' by id."""
-    rows: list[list[Cell]] = [
-        [
-            Code(short_id(memory.id)),
-            one_line((names or {}).get(memory.persona_id, ""), 30),
-            "pinned" if memory.pinned else "",
-            memory.category,
-            Number(f"{memory.importance}/10"),
-            one_line(memory.title, 60),
-            one_line(memory.content, 140),
-            one_line(", ".join(memory.tags), 40),
-            Short(marks.moment(memory.created_at, tz)),
-        ]
-        for memory in memories
-    ]
-    headers = ["id", "persona", "", "category", "importance", "title", "content", "tags", f"since ({tz})"]
-    return listing("Memories", headers, rows, empty="Nothing is remembered yet.", value=list(memories))
 
 
 def tool_list(
@@ -264,6 +220,17 @@ def _needs(tool: ToolDefinition, here: str) -> str:
             return "this kernel"
         return one_line(tool.defined_in or "its notebook", 60)
     return f"server {tool.name.partition('.')[0]}" if tool.script_path.startswith("mcp://") else ""
+
+
+def _todo_block(page: Page, todo: Sequence[Step]) -> None:
+    """What its design wanted and could not have yet; each goes by itself once it is done."""
+    rows: list[list[Cell]] = []
+    for step in todo:
+        command, why = ("", step) if isinstance(step, str) else step
+        rows.append([marks.Mark("☐", "to do", marks.AMBER), Words(one_line(why, 400)), Code(command)])
+    page.table(
+        ("", "what is missing", "what to type"), rows, heading="To do", detail="before it can do all of it"
+    )
 
 
 def _titled(persona: Persona) -> str:
@@ -394,17 +361,3 @@ def _persona_steps(persona: Persona) -> list[Step]:
         (f'%persona design {slug} "…"', "design it anew, from a sentence"),
         (f"%persona versions {slug}", "how it came to be"),
     ]
-
-
-def _section_html(section: SectionDiff) -> str:
-    tags: dict[str, tuple[str, str]] = {
-        "insert": ('<ins style="background:rgba(0,122,88,.2)">', "</ins>"),
-        "delete": ('<del style="background:rgba(179,71,0,.2)">', "</del>"),
-        "equal": ("", ""),
-    }
-    inner = "".join(
-        tags[op][0] + escape(text).replace("\n", "<br>") + tags[op][1] for op, text in section.hunks
-    )
-    title = f"<b>{escape(section.heading)}</b> ({escape(section.status)})"
-    style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
-    return f'<div style="margin:.8em 0 .1em">{title}</div><p style="{style}">{inner}</p>'

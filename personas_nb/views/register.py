@@ -18,10 +18,31 @@ _CARDS = (
     ("personas_nb.entities.connector", "Connector", "credentials", "connector_card"),
     ("personas_nb.entities.design", "DesignResult", "design", "design_card"),
     ("personas_nb.entities.design", "Feasibility", "design", "feasibility_card"),
-    ("personas_nb.personas.prompt_diff", "PromptDiff", "personas", "prompt_diff"),
+    ("personas_nb.entities.design", "DesignQuestion", "design", "question_card"),
+    ("personas_nb.design.session", "DesignSession", "sessions", "session_card"),
+    ("personas_nb.personas.prompt_diff", "PromptDiff", "versions", "prompt_diff"),
+    ("personas_nb.entities.prompt_version", "PromptVersion", "versions", "version_card"),
+    ("personas_nb.entities.memory", "Memory", "memories", "memory_card"),
+    ("personas_nb.entities.group", "PersonaGroup", "groups", "group_card"),
+    ("personas_nb.entities.eval", "EvalCase", "evals", "case_card"),
+    ("personas_nb.entities.eval", "EvalRun", "evals", "eval_card"),
+    ("personas_nb.design.evals.comparison", "Comparison", "comparison", "comparison_card"),
     ("personas_nb.engine.executions", "RunHandle", "notices", "run_handle"),
+    ("personas_nb.design.formats.report", "ImportReport", "imports", "import_card"),
+    ("personas_nb.design.exporting", "Exported", "imports", "export_card"),
 )
-_ZONED = ("persona_card", "execution_card", "review_card", "issue_card", "design_card", "credential_card")
+_ZONED = (
+    "persona_card",
+    "execution_card",
+    "review_card",
+    "issue_card",
+    "design_card",
+    "session_card",
+    "credential_card",
+    "memory_card",
+    "version_card",
+    "eval_card",
+)
 
 
 def register(ipython: Any, zone: Callable[[], str] = lambda: "UTC") -> None:
