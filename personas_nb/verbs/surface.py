@@ -33,11 +33,11 @@ class Notebook:
 
     def __init__(self, shell: Any, *, is_plain: bool = False) -> None:
         self._shell = shell
-        self._is_plain = is_plain
+        self.is_plain = is_plain
 
     def watch(self) -> Watch:
         """One display that changes until the run has ended; in a terminal, lines."""
-        return _PrintedRun() if self._is_plain else _DisplayedRun()
+        return _PrintedRun() if self.is_plain else _DisplayedRun()
 
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the notebook."""
@@ -57,6 +57,7 @@ class Shell:
     """A terminal without Python: what is shown is printed."""
 
     is_kernel = False
+    is_plain = True
 
     def watch(self) -> Watch:
         """The run's text as it comes, then its card."""
