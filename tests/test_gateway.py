@@ -130,7 +130,9 @@ def test_the_gmail_tools_say_that_they_need_a_credential(
 ) -> None:
     step = called(Gateway(catalog, workspace=workspace, settings=Settings()), name, **arguments)
     assert step.error is not None
-    assert step.error.startswith("There is no credential here. A person adds one with `%persona credentials add")
+    assert step.error.startswith(
+        "There is no credential here. A person adds one with `%persona credentials add"
+    )
 
 
 # Arguments

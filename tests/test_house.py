@@ -25,6 +25,7 @@ FLOORS = [
     "studio",
     "views",
     "verbs",
+    "panels",
     "magics __main__",
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}

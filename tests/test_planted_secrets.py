@@ -299,7 +299,8 @@ def test_a_run_that_waits_for_a_decision_keeps_no_secret(home: Path, tmp_path: P
         ("http_request", {"url": f"http://127.0.0.1:9/{EVERY}"}),
     ]
     first = Turn.tools(("file_read", {"path": "inputs/leak.txt"}), text=EVERY, chunk=61, argument_chunk=41)
-    script = [first, Turn.tools(*calls, text=EVERY, chunk=61), Turn.text("Done.")]
+    asking = [Turn.tools(call, text=EVERY, chunk=61) for call in calls]
+    script = [first, *asking, Turn.text("Done.")]
     leak = tmp_path / "leak.txt"
     leak.write_text(f"{EVERY}\n{KEY_FILE}")
     search = Search({"lines of a key": KEY_FILE})
@@ -315,7 +316,7 @@ def test_a_run_that_waits_for_a_decision_keeps_no_secret(home: Path, tmp_path: P
         run = studio.run(persona, EVERY, files=[leak])
         given = workspace(studio, persona) / "inputs" / "leak.txt"
         count = 0
-        while run.status == "waiting":  # the Claude CLI asks for one after the other
+        while run.status == "waiting":
             search_studio(studio)
             search_home(home, given)
             search.in_folder(home, beside=[home / "personas.toml", given])

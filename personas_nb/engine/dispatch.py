@@ -169,18 +169,23 @@ class Dispatcher:
     async def _look(self) -> None:
         if not (self._ended or self._claimed or self._unsettled or self._paused):
             return
-        for execution_id in await asyncio.to_thread(self.table.cancel_requests, self.worker.id):
+        asked, finished = await asyncio.to_thread(self._changed_by_others, [*self._ended, *self._paused])
+        for execution_id in asked:
             if execution_id in self._begun:
                 await self._cancel(execution_id)
-        for execution_id in await asyncio.to_thread(self.table.finished_among, list(self._ended)):
+        for execution_id in finished:
+            self._paused.discard(execution_id)
             if execution_id not in self._claimed:
                 self._end(execution_id)
-        self._paused -= set(await asyncio.to_thread(self.table.finished_among, list(self._paused)))
         for execution_id, (token, trouble) in list(self._unsettled.items()):
             if await self.runner.fail(execution_id, token, trouble) is None:
                 self._unsettled.pop(execution_id, None)
         if await asyncio.to_thread(self.table.has_claimable, self.worker.id):
             await self.pump()
+
+    def _changed_by_others(self, waited_for: list[str]) -> tuple[list[str], list[str]]:
+        """The runs of this worker that somebody asked to end, and those that have ended."""
+        return self.table.cancel_requests(self.worker.id), self.table.finished_among(waited_for)
 
     async def _close(self) -> None:
         """Nothing of this worker stays open: what it could not begin, or end in time, has failed."""

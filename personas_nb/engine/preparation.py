@@ -150,16 +150,16 @@ def prepare(
     rooms: Rooms,
     home: Path,
     execution: Execution,
+    persona: Persona,
     *,
     intents: Intents | None = None,
     before: Before | None = None,
 ) -> Prepared:
-    """Read persona, model, tools and memories of a run, and take its workspace; blocks.
+    """Read model, tools and memories of a run, and take its workspace; blocks.
 
     ``before`` is what there is of one that goes on after a decision. Raises ``NotFound``, ``InvalidInput``,
     ``VaultError`` and ``ModelError``.
     """
-    persona = rooms.personas.get(execution.persona_id)
     subject = rooms.tested(execution)
     if subject is not None:
         persona = subject.applied_to(persona)

@@ -223,6 +223,7 @@ class Runner:
             self.rooms,
             self.worker.store.home,
             execution,
+            persona,
             intents=RunIntents(self.worker, execution_id, token),
             before=self._before(execution),
         )

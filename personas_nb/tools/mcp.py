@@ -91,6 +91,7 @@ class Connection:
         self._session: ClientSession | None = None
         self._is_lost = False
         self._launched_as: Launched | None = None
+        self._pid: int | None = None
 
     async def start(self) -> Self:
         """Start it and shake hands; raises ``ToolError`` that says what it said."""
@@ -113,7 +114,17 @@ class Connection:
     @property
     def is_alive(self) -> bool:
         """Whether it can be asked."""
-        return self._session is not None and not self._is_lost and not self._closing.is_set()
+        is_open = self._session is not None and not self._is_lost and not self._closing.is_set()
+        return is_open and not self._has_exited()
+
+    def _has_exited(self) -> bool:
+        """Whether its process is gone, which the loop may not have been told yet."""
+        if self._pid is None or not hasattr(os, "waitid"):
+            return False
+        try:
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
     async def is_well(self) -> bool:
         """Whether it answers at once; asked only where a call got no answer."""
@@ -251,6 +262,7 @@ class Connection:
                 limit=LINE_LIMIT_BYTES,
                 start_new_session=True,
             )
+            self._pid = process.pid
             to_session, read = anyio.create_memory_object_stream[Any](0)
             write, from_session = anyio.create_memory_object_stream[Any](0)
             tasks = [

@@ -180,8 +180,10 @@ class Access:
 
 def access_of(credentials: Credentials, tools: Sequence[ToolDefinition], redactor: Redactor) -> Access:
     """What these tools may open; ``redactor`` is the run's, and knows every secret of ``known_secrets``."""
-    rows, connectors = credentials.list(), credentials.connectors.list()
-    found = {tool.name: matches(tool, connectors, rows) for tool in tools} if rows else {}
+    found: dict[str, tuple[Match, ...]] = {}
+    if rows := credentials.list():
+        connectors = credentials.connectors.list()
+        found = {tool.name: matches(tool, connectors, rows) for tool in tools}
     return Access(credentials, {name: several for name, several in found.items() if several}, redactor)
 
 

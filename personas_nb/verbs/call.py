@@ -54,6 +54,8 @@ class Surface(Protocol):
 
     is_kernel: bool
     """Whether the process goes on after the verb, so that something may go on in the background."""
+    is_plain: bool
+    """Whether only text can be shown."""
 
     def watch(self) -> Watch:
         """A place for a run that is about to be streamed."""
@@ -168,9 +170,11 @@ def noted(view: View, *sentences: str) -> View:
 
 
 def handler_of(verb: Verb) -> Callable[[Call], Any]:
-    """The function that does a verb; its module is imported now."""
+    """The function that does a verb; its module is imported now. Panels stand above the verbs: only the table
+    names them."""
     from importlib import import_module
 
     module, _, function = verb.handler.partition(":")
-    found: Callable[[Call], Any] = getattr(import_module(f"personas_nb.verbs.{module}"), function)
+    room = "personas_nb" if module.startswith("panels.") else "personas_nb.verbs"
+    found: Callable[[Call], Any] = getattr(import_module(f"{room}.{module}"), function)
     return found

@@ -33,11 +33,11 @@ class Notebook:
 
     def __init__(self, shell: Any, *, is_plain: bool = False) -> None:
         self._shell = shell
-        self._is_plain = is_plain
+        self.is_plain = is_plain
 
     def watch(self) -> Watch:
         """One display that changes until the run has ended; in a terminal, lines."""
-        return _PrintedRun() if self._is_plain else _DisplayedRun()
+        return _PrintedRun() if self.is_plain else _DisplayedRun()
 
     def live(self) -> Live:
         """One display that changes while something goes on; in a terminal, nothing until it is long."""
@@ -65,6 +65,7 @@ class Shell:
     """A terminal without Python: what is shown is printed."""
 
     is_kernel = False
+    is_plain = True
 
     def watch(self) -> Watch:
         """The run's text as it comes, then its card."""

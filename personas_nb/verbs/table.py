@@ -64,7 +64,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Verb:
-    """One thing to type; ``handler`` is ``module:function`` in this folder.
+    """One thing to type; ``handler`` is ``module:function`` in this folder, or in ``panels``.
 
     ``free_text`` names the argument that is the raw rest of the line. ``cell`` says what the cell below means;
     empty: the verb takes none. ``is_default``: the noun alone means this verb. ``keeps_secrets``: what is typed
@@ -557,6 +557,7 @@ VERBS: tuple[Verb, ...] = (
     # ── decide, remember, pay ───────────────────────────────────────────────────────────────────────────────
     Verb("reviews list", "What waits for your decision.", "governing:reviews",
          (Argument("--all", "Decided ones too.", "flag"),), GOVERN, is_default=True),
+    Verb("panel reviews", "Decide with buttons.", "panels.reviews:open_panel", (), GOVERN, is_default=True),
     Verb("reviews show", "One decision, with all that it is about.", "governing:show_review",
          (_id("review", "reviews"),), GOVERN),
     *(

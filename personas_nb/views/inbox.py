@@ -80,6 +80,25 @@ def review_card(
     return page.view(review)
 
 
+def open_reviews(
+    reviews: Sequence[Review], *, said: Mapping[str, str] | None = None, tz: str = "UTC"
+) -> View:
+    """Decisions in full, open or just made; ``said`` is more of one, by its id."""
+    waiting = sum(review.status == "pending" for review in reviews)
+    page = Page("Reviews", detail=f"{plural(waiting, 'decision')} open" if reviews else "")
+    runs: list[str] = []
+    for review in reviews:
+        review_block(page, review, tz=tz)
+        page.facts([("note", one_line(review.note or "", 300))])
+        page.sentence((said or {}).get(review.id, ""))
+        if review.status != "pending" and review.execution_id and review.execution_id not in runs:
+            runs.append(review.execution_id)
+    if not reviews:
+        page.sentence("Nothing waits for you.")
+    page.next([(f"%persona runs wait {short_id(run)}", "what the run does with it") for run in runs])
+    return page.view(list(reviews))
+
+
 def _sign(review: Review) -> marks.Mark:
     sign = marks.mark(review.status)
     return sign._replace(word=f"{sign.word} · REHEARSAL") if review.rehearsal else sign

@@ -85,7 +85,8 @@ class LimitedModel(WrapperModel):
         return admission, ModelSettings(**{**(settings or {}), "max_tokens": admission.max_output_tokens})
 
 
-_tool_bytes: dict[int, tuple[ToolDefinition, int]] = {}  # by identity: runs share their tools
+# By the identity of their schemas, which runs share; pydantic-ai makes the definitions anew for each request.
+_tool_bytes: dict[int, tuple[dict[str, Any], int]] = {}
 
 
 def _size_bytes(messages: list[ModelMessage], parameters: ModelRequestParameters) -> int:
@@ -95,15 +96,14 @@ def _size_bytes(messages: list[ModelMessage], parameters: ModelRequestParameters
 
 
 def _bytes_of(tool: ToolDefinition) -> int:
-    found, size = _tool_bytes.get(id(tool), (None, 0))
-    if found is tool:
-        return size
-    schema = json.dumps(tool.parameters_json_schema, ensure_ascii=False)
-    size = len(tool.name) + len((tool.description or "").encode()) + len(schema.encode())
-    if len(_tool_bytes) > KEPT_SIZES:
-        _tool_bytes.clear()
-    _tool_bytes[id(tool)] = tool, size
-    return size
+    schema = tool.parameters_json_schema
+    found, size = _tool_bytes.get(id(schema), (None, 0))
+    if found is not schema:
+        size = len(json.dumps(schema, ensure_ascii=False).encode())
+        if len(_tool_bytes) > KEPT_SIZES:
+            _tool_bytes.clear()
+        _tool_bytes[id(schema)] = schema, size
+    return len(tool.name) + len((tool.description or "").encode()) + size
 
 
 def _counted(usage: RequestUsage, model_name: str | None) -> UsageReported:
