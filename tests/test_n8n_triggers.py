@@ -72,7 +72,7 @@ def test_a_computed_schedule_is_no_trigger_but_an_entry() -> None:
     report = started_by("scheduleTrigger", parameters)
     assert report.draft.suggested_triggers == ()
     found = entry(report, "Trigger")
-    assert (found.outcome, "`%persona triggers add`" in found.reason) == ("needs_human", True)
+    assert (found.outcome, "`%persona refine" in found.reason) == ("needs_human", True)
 
 
 def test_a_cron_node_without_times_is_dropped() -> None:

@@ -41,11 +41,11 @@ class Notebook:
 
     def live(self) -> Live:
         """One display that changes while something goes on; in a terminal, nothing until it is long."""
-        return _PrintedView() if self._is_plain else _DisplayedView()
+        return _PrintedView() if self.is_plain else _DisplayedView()
 
     def board(self) -> Board:
         """One display that changes, and is the result; in a terminal, its last state."""
-        return _PrintedBoard() if self._is_plain else _DisplayedBoard()
+        return _PrintedBoard() if self.is_plain else _DisplayedBoard()
 
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the notebook."""

@@ -69,7 +69,7 @@ def group_card(
     steps: list[Step] = [(f"%persona groups add {name} NAME …", "put personas in")]
     if members:
         steps = [
-            (f"%persona groups run {name}", "run all of them; %%persona gives them an input"),
+            (f"%persona groups run {name}", "run all of them; as a cell, with an input"),
             (f"%persona groups {'disable' if on else 'enable'} {name}", "switch all of them"),
             (f"%persona groups assign {name} TOOL", "let all of them use a tool"),
         ]

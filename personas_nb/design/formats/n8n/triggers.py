@@ -134,7 +134,7 @@ def _timed(node: Node, timezone: str, dues: list[Due], *, looks_at: str = "") ->
         note = f" {due.note[:1].upper()}{due.note[1:]}." if due.note else ""
         often = f" {_OFTEN}" if _is_often(due) else ""
         if due.problem:
-            rest = "" if words else "Add its schedule by hand: `%persona triggers add`."
+            rest = "" if words else "Say when it is to run: `%persona refine \"every weekday at 9\"`."
             start.note("needs_human", f"{about} {due.problem} {rest}".strip())
         else:
             start.note("mapped", f"{about}{note}{often}")
@@ -378,6 +378,6 @@ def _unknown(node: Node) -> Start:
     start.note(
         "needs_human",
         f"It is a trigger of a community package ({code(node.type)}) that is not known here. The persona is started by "
-        "hand until you add a trigger that fits: `%persona triggers add`.",
+        "hand until you say when it is to run: `%persona refine \"every weekday at 9\"`.",
     )
     return start
