@@ -9,4 +9,5 @@ NAMES = [
     "m006_tools",
     "m007_lookup",
     "m008_approvals",
+    "m013_postgres_query",
 ]
