@@ -69,7 +69,7 @@ dovecot:
 	    echo "The mail tests need Dovecot, and root: apt-get install dovecot-imapd (they are skipped without it)"; \
 	  fi; }
 
-# The check of a database credential is tested against a real PostgreSQL.
+# Database credentials and postgres_query are tested against a real PostgreSQL.
 postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

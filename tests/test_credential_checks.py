@@ -391,4 +391,4 @@ def test_without_psycopg_it_says_what_to_install(studio: Studio, monkeypatch: py
     fields = {"host": "127.0.0.1", "database": "d", "user": "u", "password": SECRET}
     result = checked(studio, "postgres", **fields)
     assert result.status == "unknown"
-    assert "pip install 'psycopg[binary]'" in result.detail
+    assert "pip install 'personas-nb[postgres]'" in result.detail

@@ -133,7 +133,7 @@ CASES = [
     ),
     Case(
         "Query the Postgres database nightly and write a table of new customers to report.csv",
-        ("file_write",),
+        ("postgres_query", "file_write"),
         ("postgres",),
         (cron("0 22 * * *"),),
     ),

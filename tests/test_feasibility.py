@@ -105,10 +105,15 @@ def test_a_misspelt_connector_gets_the_nearest_one(store: Store):
 
 
 def test_a_service_that_no_tool_reaches_is_said(store: Store):
-    found = check(
-        store, suggested_connectors=(SuggestedConnector(name="postgres"),), credentials=("postgres",)
-    )
-    assert [issue.problem for issue in found.issues] == ["No built-in tool reaches PostgreSQL."]
+    store.table("connectors", Connector).insert(Connector(name="ldap", label="LDAP"))
+    found = check(store, suggested_connectors=(SuggestedConnector(name="ldap"),), credentials=("ldap",))
+    assert [issue.problem for issue in found.issues] == ["No built-in tool reaches LDAP."]
+
+
+def test_a_database_needs_its_credential(store: Store):
+    (issue,) = check(store, suggested_tools=("postgres_query",)).issues
+    assert issue.subject == "postgres"
+    assert "%persona credentials add postgres postgres" in issue.remedy
 
 
 def test_a_channel_needs_its_connector(store: Store):
@@ -175,7 +180,7 @@ def test_every_issue_has_a_remedy(store: Store):
         suggested_connectors=(SuggestedConnector(name="clickup"), SuggestedConnector(name="postgres")),
         **trigger("schedule", cron="no"),
     )
-    assert len(found.issues) == 6
+    assert len(found.issues) == 5
     assert all("%" in issue.remedy for issue in found.issues)
 
 

@@ -123,9 +123,10 @@ def test_a_tool_that_nothing_here_can_run_says_so(workspace: Path) -> None:
         ("gmail_search", {"query": "x"}),
         ("gmail_mark_read", {"message_id": "1"}),
         ("gmail_send", {"to": "a@b", "subject": "s", "body": "b"}),
+        ("postgres_query", {"query": "select 1"}),
     ],
 )
-def test_the_gmail_tools_say_that_they_need_a_credential(
+def test_tools_that_log_in_say_that_they_need_a_credential(
     catalog: list[ToolDefinition], workspace: Path, name: str, arguments: dict[str, str]
 ) -> None:
     step = called(Gateway(catalog, workspace=workspace, settings=Settings()), name, **arguments)
@@ -570,6 +571,11 @@ def tree(folder: Path) -> dict[str, bytes]:
             "would send a mail to a@b.c: “Hi”; nothing was sent.",
         ),
         ("gmail_read", {"limit": 2}, "would read the newest 2 mails; no mailbox was opened."),
+        (
+            "postgres_query",
+            {"query": "select 1"},
+            "would ask the database “select 1”; no database was reached.",
+        ),
     ],
 )
 def test_a_rehearsal_describes_what_reaches_outside(

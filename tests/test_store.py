@@ -206,7 +206,7 @@ def test_two_threads_that_open_a_new_store_at_once_migrate_it_once(tmp_path: Pat
     for thread in threads:
         thread.join()
     assert problems == []
-    assert stores[0].table("tools", ToolDefinition).count() == 7
+    assert stores[0].table("tools", ToolDefinition).count() == 8
     for store in stores:
         store.close()
 

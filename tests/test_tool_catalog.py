@@ -21,6 +21,7 @@ SHIPPED = [
     "gmail_search",
     "gmail_send",
     "http_request",
+    "postgres_query",
 ]
 
 
@@ -45,7 +46,7 @@ def names(found: list[ToolDefinition]) -> list[str]:
     return [tool.name for tool in found]
 
 
-def test_a_new_store_has_the_seven_tools_by_name(tools: Tools) -> None:
+def test_a_new_store_has_the_built_in_tools_by_name(tools: Tools) -> None:
     assert names(tools.list()) == SHIPPED
 
 
@@ -100,7 +101,7 @@ def test_unassigning_takes_only_what_is_named(tools: Tools, persona: Persona) ->
     assert names(tools.unassign(persona, "gmail_send", "file_write")) == [
         name for name in SHIPPED if name not in ("gmail_send", "file_write")
     ]
-    assert len(tools.unassign(persona, "gmail_send")) == 5
+    assert len(tools.unassign(persona, "gmail_send")) == 6
 
 
 def test_unassigning_an_unknown_tool_is_answered_with_the_nearest(tools: Tools, persona: Persona) -> None:

@@ -299,7 +299,10 @@ def _web_and_services(
     if services:
         connectors.append("http_bearer")
     reaches = is_web or services or any(name != "postgres" for name in connectors)
-    return ("http_request",) if reaches else (), tuple(connectors), tuple(channels), services
+    tools = ("http_request",) if reaches else ()
+    if "postgres" in connectors:
+        tools = ("postgres_query", *tools)
+    return tools, tuple(connectors), tuple(channels), services
 
 
 def _asks(kind: str, clause: str) -> bool:

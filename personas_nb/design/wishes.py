@@ -76,6 +76,9 @@ _ALIASES = {
     "email": ("gmail_read", "gmail_search", "gmail_send", "gmail_mark_read"),
     "emails": ("gmail_read", "gmail_search", "gmail_send", "gmail_mark_read"),
     "gmail": ("gmail_read", "gmail_search", "gmail_send", "gmail_mark_read"),
+    "sql": ("postgres_query",),
+    "postgres": ("postgres_query",),
+    "database": ("postgres_query",),
     "files": ("file_read", "file_write"),
     "file": ("file_read", "file_write"),
 }

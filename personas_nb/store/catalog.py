@@ -1,6 +1,7 @@
-"""The rows that every store begins with: the seven built-in tools and the shipped connectors.
+"""The rows that every store begins with: the built-in tools and the shipped connectors.
 
-Used by the migration ``m002_catalog`` alone; a later change of the catalog is a migration of its own.
+Used by the migrations ``m002_catalog`` and, for the tool of its name, ``m013_postgres_query`` alone; a later change
+of the catalog is a migration of its own.
 """
 
 from __future__ import annotations
@@ -152,6 +153,27 @@ TOOLS: list[dict[str, Any]] = [
         "gmail",
     ),
 ]
+
+POSTGRES_QUERY = _tool(
+    "postgres_query",
+    "database",
+    "outside",
+    "Ask a PostgreSQL database (SQL, tables, warehouse) with one statement that reads: SELECT, VALUES, TABLE, WITH, "
+    "SHOW or EXPLAIN. The answer is CSV: an empty cell is NULL. Tables and their columns are in "
+    "information_schema.columns.",
+    _schema(
+        {
+            "query": ("string", "one statement of SQL"),
+            "limit": ("integer", "rows to show, default 100, at most 1000"),
+            "credential": (
+                "string",
+                "name of the credential to use, where there are several; see Available Credentials",
+            ),
+        },
+        "query",
+    ),
+    "postgres",
+)
 
 
 def _connector(

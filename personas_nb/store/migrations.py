@@ -12,7 +12,7 @@ from typing import Any
 from sqlite_utils import Database, Migrations
 from sqlite_utils.db import ForeignKey
 
-from personas_nb.store.catalog import CONNECTORS, TOOLS
+from personas_nb.store.catalog import CONNECTORS, POSTGRES_QUERY, TOOLS
 from personas_nb.store.connectors import COMPLETE_CONNECTORS
 from personas_nb.store.schema import NAMES
 from personas_nb.store.tool_schemas import TOOL_CHANGES
@@ -590,6 +590,23 @@ def m012_templates(db: Database) -> None:
         ["title", "summary", "keywords"],
         create_triggers=True,
         tokenize="porter unicode61 remove_diacritics 2",
+    )
+
+
+@MIGRATIONS()
+def m013_postgres_query(db: Database) -> None:
+    """A tool that asks PostgreSQL databases, served by the connector that was there for it."""
+    # A function of a notebook may have this name: then who was assigned that is not assigned a database.
+    for table, column in (("tool_assignments", "tool_name"), ("tools", "name")):
+        db.conn.execute(f"delete from {table} where {column} = 'postgres_query'")
+    names, marks = ", ".join(POSTGRES_QUERY), ", ".join("?" * len(POSTGRES_QUERY))
+    db.conn.execute(f"insert into tools ({names}) values ({marks})", list(POSTGRES_QUERY.values()))
+    db.conn.execute(
+        "update connectors set tools = '[\"postgres_query\"]', setup_instructions = ? where name = 'postgres'",
+        [
+            "Create a database role that may only SELECT: the check warns where it may do more. Checking and querying "
+            "need `pip install 'personas-nb[postgres]'`."
+        ],
     )
 
 

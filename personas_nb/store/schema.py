@@ -13,4 +13,5 @@ NAMES = [
     "m010_evals",
     "m011_memories_and_versions",
     "m012_templates",
+    "m013_postgres_query",
 ]

@@ -13,6 +13,7 @@ from personas_nb.settings import Settings
 from personas_nb.tools.files import file_read, file_write
 from personas_nb.tools.http import http_request
 from personas_nb.tools.mail import gmail_mark_read, gmail_read, gmail_search, gmail_send
+from personas_nb.tools.postgres import postgres_query
 from personas_nb.vault.access import Opened
 from personas_nb.vault.redaction import Redactor
 
@@ -72,6 +73,12 @@ def _mail(tool: Callable[..., str], *, cuts: bool = False) -> Implementation:
     return perform
 
 
+async def _postgres_query(place: Place, arguments: dict[str, Any]) -> str:
+    given = dict(arguments)
+    opened = await asyncio.to_thread(place.credential, given.pop("credential", None) or "")
+    return await postgres_query(opened, place.settings, **given, redactor=place.redactor)
+
+
 BUILTIN: Mapping[str, Implementation] = {
     "builtin://file_read": _file_read,
     "builtin://file_write": _file_write,
@@ -80,6 +87,7 @@ BUILTIN: Mapping[str, Implementation] = {
     "builtin://gmail_search": _mail(gmail_search, cuts=True),
     "builtin://gmail_mark_read": _mail(gmail_mark_read),
     "builtin://gmail_send": _mail(gmail_send),
+    "builtin://postgres_query": _postgres_query,
 }
 
 
@@ -98,6 +106,10 @@ def in_rehearsal(name: str, arguments: Mapping[str, Any]) -> str:
             action = f"send a mail to {arguments.get('to', '')}: “{arguments.get('subject', '')}”"
         case "gmail_read" | "gmail_search" | "gmail_mark_read":
             return f"Rehearsal: would {_mail_in_words(name, arguments)}; no mailbox was opened."
+        case "postgres_query":
+            return (
+                f"Rehearsal: would ask the database “{arguments.get('query', '')}”; no database was reached."
+            )
         case _:
             action = f"call {name} with {json.dumps(arguments, ensure_ascii=False, default=str)}"
     return f"Rehearsal: would {action}; nothing was sent."

@@ -1,4 +1,5 @@
-"""What a call of a tool would do, for the person who decides on it: a diff, a request, a mail, or its arguments.
+"""What a call of a tool would do, for the person who decides on it: a diff, a request, a mail, a query, or its
+arguments.
 
 Nothing is left out, or the preview would hide what it is there to show: where a call is too long to be shown, that is
 the first thing it says.
@@ -51,6 +52,8 @@ def preview(
             return _request(arguments)
         case "gmail_send":
             return _mail(arguments)
+        case "postgres_query":
+            return _query(arguments)
         case _:
             return _block(f"It would call {name} with:", _json(arguments))
 
@@ -101,6 +104,14 @@ def _mail(arguments: Mapping[str, Any]) -> str:
     heads = [f"{name.capitalize()}: {value if isinstance(value, str) else _json(value)}"
              for name, value in arguments.items() if name != "body"]  # fmt: skip
     return _block("It would send this mail:", "\n".join([*heads, "", str(arguments.get("body", ""))]))
+
+
+def _query(arguments: Mapping[str, Any]) -> str:
+    credential = arguments.get("credential")
+    along = f" with the credential {credential}" if credential else ""
+    rest = {name: value for name, value in arguments.items() if name not in ("query", "credential")}
+    lines = [str(arguments.get("query", "")), *(["", _json(rest)] if rest else [])]
+    return _block(f"It would ask the database this{along}, reading only:", "\n".join(lines))
 
 
 def _pairs(value: Any) -> list[tuple[str, Any]]:

@@ -203,7 +203,7 @@ def _postgres(login: Fields, seconds: float) -> Finding:
         import psycopg
     except ImportError:
         return Finding(
-            "unknown", "It cannot be checked: psycopg is missing. Run pip install 'psycopg[binary]'."
+            "unknown", "It cannot be checked: psycopg is missing. Run pip install 'personas-nb[postgres]'."
         )
     host, port = login["host"], int(login["port"])
     try:
