@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from personas_nb.design.exporting import Exported, Exporter
     from personas_nb.design.importers import Importers
     from personas_nb.design.sessions import DesignSession, Sessions
+    from personas_nb.design.templates import Templates
     from personas_nb.engine.dispatch import Dispatcher
     from personas_nb.engine.executions import Executions, RunHandle
     from personas_nb.engine.healing import Healing
@@ -208,7 +209,12 @@ class Studio:
         """Who designs, by provider: a model, or rules and retrieval in rehearsal."""
         from personas_nb.design.designers import Designers
 
-        return Designers(self.store, settings=self.settings, clients=self.dispatcher.runner.clients)
+        return Designers(
+            self.store,
+            settings=self.settings,
+            clients=self.dispatcher.runner.clients,
+            stock=lambda: self.templates.stock(),
+        )
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -279,6 +285,15 @@ class Studio:
             tools=self.tools,
             settings=self.settings,
             run=lambda coroutine: self.worker.run(coroutine),
+        )
+
+    @cached_property
+    def templates(self) -> Templates:
+        """Personas as notebooks that run: list, get, use."""
+        from personas_nb.design.templates import Templates
+
+        return Templates(
+            self.store, importers=lambda: self.importers, redact=lambda text: self.sessions.redact()(text)
         )
 
     @cached_property

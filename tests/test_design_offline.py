@@ -456,6 +456,28 @@ def test_a_chat_in_a_wish_brings_connector_and_channel(store: Store):
     assert [one.type for one in after.suggested_notification_channels] == ["slack"]
 
 
+@pytest.mark.parametrize(
+    "wish", ["don't post to Slack, write it to digest.md instead", "drop Slack and write digest.md"]
+)
+def test_a_chat_that_is_not_wanted_any_more_goes_with_its_step_and_its_tool(store: Store, wish: str):
+    _, after = refined(store, wish, "Every day at 8 read notes.txt and post a summary to Slack")
+    assert (after.suggested_connectors, after.suggested_notification_channels) == ((), ())
+    assert after.suggested_tools == ("file_read", "file_write")
+    assert "http_request" not in after.structured_prompt.tool_guidance
+    assert "summary to Slack" not in after.structured_prompt.instructions
+    assert "Slack" not in after.summary
+    assert all("summary to Slack" not in box.label for box in after.flow.steps)
+
+
+@pytest.mark.parametrize(
+    "wish", ["don't post to Slack before I approve", "never post to Slack more than once a day"]
+)
+def test_a_rule_for_a_chat_keeps_the_chat(store: Store, wish: str):
+    _, after = refined(store, wish, "Every day at 8 read notes.txt and post a summary to Slack")
+    assert [one.type for one in after.suggested_notification_channels] == ["slack"]
+    assert "summary to Slack" in after.structured_prompt.instructions
+
+
 def test_an_event_in_a_wish_is_a_subscription(store: Store):
     before, after = refined(store, "on the event new_mail")
     assert [one.event_type for one in after.suggested_event_subscriptions] == ["new_mail"]

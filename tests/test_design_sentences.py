@@ -168,6 +168,35 @@ def test_a_single_time_is_no_trigger_and_it_says_so(store: Store):
     ]
 
 
+@pytest.mark.parametrize(
+    ("sentence", "unread"),
+    [
+        ("Täglich um 7 Uhr lies a.csv", "Täglich um 7 Uhr"),
+        ("Read a.csv on school days at 7:45", "at 7:45"),
+        ("Every leap day read a.csv", "Every leap day"),
+    ],
+)
+def test_what_looks_like_a_time_and_was_not_understood_is_said(store: Store, sentence: str, unread: str):
+    result = designed(store, sentence)
+    assert result.suggested_triggers == ()
+    assert notes(result) == [
+        f"“{unread}” looks like a time to run and was not understood: say it as “every weekday at 9”."
+    ]
+
+
+@pytest.mark.parametrize(
+    "sentence", ["Every day at 8 list what in a.csv starts after 14:00", "Sum up a.csv for each quarter"]
+)
+def test_a_time_in_the_task_is_no_time_to_run(store: Store, sentence: str):
+    assert notes(designed(store, sentence)) == []
+
+
+def test_a_misspelt_word_of_time_is_read_and_said(store: Store):
+    result = designed(store, "Every mornig at 7 read a.csv, ever so carefully")
+    assert [said(one) for one in result.suggested_triggers] == ["0 7 * * *"]
+    assert notes(result) == ["“mornig” was read as “morning”."]
+
+
 # ── what is not wanted ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -185,6 +214,23 @@ def test_days_that_no_trigger_can_leave_out_stay_an_instruction(store: Store):
     result = designed(store, "On the 1st of every month at 8 mail me the report, but not on Sundays")
     assert [said(one) for one in result.suggested_triggers] == ["0 8 1 * *"]
     assert "not on Sundays" in result.structured_prompt.instructions
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ("Every day at 9, except on public holidays,", "Do nothing on public holidays."),
+        ("Every day at 9, except when the market is closed,", "Do nothing when the market is closed."),
+        ("Every day at 9, except Sundays and holidays,", "Do nothing on holidays."),
+    ],
+)
+def test_an_exception_that_no_schedule_can_hold_is_said_and_told_to_the_persona(
+    store: Store, words: str, rule: str
+):
+    result = designed(store, f"{words} read a.csv")
+    assert rule in result.structured_prompt.instructions
+    (note,) = notes(result)
+    assert note.startswith("No schedule can leave out “")
 
 
 @pytest.mark.parametrize(

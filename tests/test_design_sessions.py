@@ -122,6 +122,13 @@ def test_a_question_waits_for_an_answer_and_an_answer_may_be_its_number(room: Ro
     assert session.record.turns[-1].text == option
 
 
+def test_a_number_that_no_option_has_is_no_answer(room: Room):
+    session = room.sessions.open("help me")
+    with pytest.raises(InvalidInput, match="There is no option 9"):
+        session.answer("9")
+    assert session.state == "awaiting-input"
+
+
 def test_refining_before_the_answer_repeats_the_question(room: Room):
     session = room.sessions.open("help me")
     with pytest.raises(InvalidInput, match="waits for an answer: What should the persona do"):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personas_nb.design.evals.comparison import MIN_PAIRS, compare, paired_bootstrap, verdict_of
-from personas_nb.entities.eval import EvalResult, EvalRun, EvalSubject, Judgement
+from personas_nb.entities.eval import Check, EvalResult, EvalRun, EvalSubject, Judgement
 
 NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=1, max_size=40)
 
@@ -151,10 +151,10 @@ def test_what_cannot_be_paired_is_left_out_with_the_reason():
     found = compare(a_run("version 1"), a_run("version 2"), old, new)
     assert [row["case"] for row in found.rows] == ["case 004"]
     reasons = dict(found.left_out)
-    assert reasons["case 000"] == "It was not run against version 1."
+    assert reasons["case 000"] == "That eval of version 1 does not have it."
     assert reasons["case 001"] == "It was changed between the two evals."
     assert reasons["case 002"] == "version 2: The file sales.csv of the case is gone."
-    assert reasons["case 003"] == "It was not run against version 2."
+    assert reasons["case 003"] == "That eval of version 2 does not have it."
 
 
 def test_attempts_of_a_case_are_one_pair_of_their_means():
@@ -183,3 +183,17 @@ def test_the_seed_decides_the_interval_and_nothing_else():
 
 def test_a_verdict_needs_an_interval_that_leaves_out_zero():
     assert verdict_of(50, paired_bootstrap([0.0] * 49 + [1.0]), 1) == "no difference"
+
+
+def test_what_only_one_side_could_tell_counts_on_neither():
+    def checked(said: bool | None, score: float) -> list[EvalResult]:
+        checks = (
+            Check(kind="tools", wanted="file_read", passed=True),
+            Check(kind="contains", wanted="North", passed=said),
+        )
+        return results([score] * 8, checks=checks)
+
+    rehearsed, asked = checked(None, 1.0), checked(False, 0.5)
+    found = compare(a_run("version 1", rehearsal=True), a_run("version 1"), rehearsed, asked)
+    assert found.measure("score").verdict == found.measure("passed").verdict == "the same"
+    assert found.untold == 8

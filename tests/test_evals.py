@@ -415,6 +415,31 @@ def test_comparing_what_cannot_be_compared_is_refused_with_the_next_step(studio)
         studio.evals.compare(done, studio.evals.run("other"))
 
 
+def test_of_several_evals_of_a_version_those_with_the_same_cases_are_compared(studio):
+    reporter(studio)
+    with_cases(studio, 3)
+    whole = studio.evals.run("reporter")
+    studio.evals.run("reporter", cases=[studio.evals.cases("reporter")[0].name])
+    studio.personas.update("reporter", structured_prompt={"instructions": STAY})
+    changed = studio.evals.run("reporter")
+    found = studio.evals.compare(1, 2, subject="reporter")
+    assert (found.a.id, found.b.id, found.pairs, found.left_out) == (whole.id, changed.id, 3, ())
+
+
+@pytest.mark.parametrize(
+    "expect",
+    [
+        {"tools": "file_read", "no_tools": "file_read"},
+        {"messages": "user_message", "no_messages": "user_message"},
+        {"contains": "North", "excludes": "North"},
+    ],
+)
+def test_expectations_that_no_answer_can_meet_are_refused(studio, expect):
+    reporter(studio)
+    with pytest.raises(InvalidInput, match="no answer can meet both"):
+        studio.evals.add("reporter", "x", expect=expect)
+
+
 def test_a_busy_server_gets_another_chance_and_is_no_bad_answer(home, monkeypatch):
     waited = []
     monkeypatch.setattr(trials.time, "sleep", waited.append)

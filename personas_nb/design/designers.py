@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from personas_nb.design.designer import Designer
 from personas_nb.engine.models import ModelClients, resolve
@@ -13,8 +13,9 @@ from personas_nb.store.database import Store
 class Designers:
     """Chooses a designer by provider; None: what the settings and the environment say.
 
-    ``clients`` belongs to the event loop that designs run on. Raises ``InvalidInput`` for an unknown provider
-    and ``ModelError`` (kind ``credential``) where a key is needed and there is none.
+    ``clients`` belongs to the event loop that designs run on; ``stock`` puts the shipped templates into the store.
+    Raises ``InvalidInput`` for an unknown provider and ``ModelError`` (kind ``credential``) where a key is needed and
+    there is none.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class Designers:
         *,
         settings: Settings,
         clients: ModelClients,
+        stock: Callable[[], None] = lambda: None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._clients = clients
+        self._stock = stock
         self._environ = environ
 
     def __call__(self, provider: str | None) -> Designer:
@@ -36,8 +39,9 @@ class Designers:
         if resolved.is_rehearsal:
             from personas_nb.design.material import Informed
             from personas_nb.design.offline import OfflineDesigner
+            from personas_nb.design.templates import Stocked
 
-            return Informed(OfflineDesigner(self._store))
+            return Stocked(Informed(OfflineDesigner(self._store)), self._stock)
         from personas_nb.design.modelled import ModelledDesigner
 
         return ModelledDesigner(resolved, clients=self._clients, settings=self._settings)

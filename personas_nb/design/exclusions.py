@@ -1,6 +1,7 @@
 """Days that a sentence rules out: “daily, but not on weekends”, “skip Fridays”.
 
 The schedule grammar finds the days; here it is seen that they are not wanted, and they are taken from the others.
+What is no day of the week (“except on public holidays”) becomes a rule for the persona.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from personas_nb.design.prose import VERBS
 from personas_nb.design.schedules import Schedule
 from personas_nb.design.schedules.plans import as_field
 from personas_nb.entities.design import SuggestedTrigger
@@ -26,6 +28,15 @@ _NOT = re.compile(
     r"|anything|any|mails?|e-?mails?|messages?)){0,4})\s+$",
     re.IGNORECASE,
 )
+_EXCEPTION = re.compile(
+    r"\s*,?\s*(?P<words>(?:but\s+)?(?:except|excluding|other\s+than|apart\s+from|but\s+not)(?:\s+for)?"
+    rf"\s+(?P<what>[^,.;:!?\n]{{3,80}}?))(?=[,.;:!?\n]|\s*$|\s+(?:at|every|{'|'.join(sorted(VERBS))})\b)",
+    re.IGNORECASE,
+)
+_AND_HOLIDAYS = re.compile(
+    r"\s*(?:,|\band\b|\bor\b|&)+\s*(?P<words>(?:on\s+)?(?P<what>(?:public |bank |school )?holidays))\b",
+    re.IGNORECASE,
+)
 _EVERY_DAY = frozenset(range(7))
 
 
@@ -36,6 +47,21 @@ class RuledOut:
     wanted: tuple[Schedule, ...]
     days: frozenset[int] = frozenset()
     spans: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Unheld:
+    """An exception that no schedule can hold: where it stands, its words, and what the persona is told instead.
+
+    >>> from personas_nb.design.schedules import find_schedules
+    >>> text = "Daily, except public holidays, read a.csv"
+    >>> [one.rule for one in exceptions(text, find_schedules(text), RuledOut(()))]
+    ['Do nothing on public holidays']
+    """
+
+    span: tuple[int, int]
+    words: str
+    rule: str
 
 
 def ruled_out(text: str, found: Sequence[Schedule]) -> RuledOut:
@@ -50,6 +76,26 @@ def ruled_out(text: str, found: Sequence[Schedule]) -> RuledOut:
         else:
             wanted.append(one)
     return RuledOut(tuple(wanted), frozenset(days), tuple(spans))
+
+
+def exceptions(text: str, found: Sequence[Schedule], refused: RuledOut) -> list[Unheld]:
+    """What a text leaves out of the schedules found in it that is no day of the week."""
+    spans = [one.span for one in found]
+    matches = [_EXCEPTION.match(text, end) for _, end in spans]
+    matches += [_AND_HOLIDAYS.match(text, end) for _, end in refused.spans]
+    return [
+        Unheld(match.span(), match["words"], _as_rule(match["what"]))
+        for match in matches
+        if match and not any(match.start() < end and start < match.end() for start, end in spans)
+    ]
+
+
+def _as_rule(what: str) -> str:
+    said = " ".join(what.split())
+    has_preposition = re.match(
+        r"(?:on|in|at|during|when|if|while|between|before|after)\b", said, re.IGNORECASE
+    )
+    return f"Do nothing {said}" if has_preposition else f"Do nothing on {said}"
 
 
 def on_other_days(one: Timed, days: frozenset[int]) -> Timed:

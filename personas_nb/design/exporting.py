@@ -296,7 +296,7 @@ def _put(path: Path, data: bytes, persona: Portable, format_: Format, *, overwri
                 )
         elif not path.parent.is_dir():
             raise InvalidInput(f"There is no folder {path.parent}.", hint="Make it first, or choose another.")
-        _replace(path, data)
+        replace_file(path, data)
     except (OSError, ValueError) as error:
         if isinstance(error, InvalidInput):
             raise
@@ -305,7 +305,8 @@ def _put(path: Path, data: bytes, persona: Portable, format_: Format, *, overwri
     return True
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in one step: whoever reads it meanwhile sees it before or after."""
     temporary = path.with_name(f".{path.name[:100]}.{uuid4().hex[:8]}.new")
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666
     try:

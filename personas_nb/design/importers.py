@@ -19,13 +19,13 @@ from urllib.parse import unquote, urlsplit
 from personas_nb.design.formats import desktop, recognition
 from personas_nb.design.formats.fitting import fitted
 from personas_nb.design.formats.report import ImportReport, Outcome
+from personas_nb.design.session import BUSY, DesignSession
 from personas_nb.entities.connector import Connector
 from personas_nb.entities.design import DesignResult
 from personas_nb.errors import InvalidInput, NotFound, PersonaError, TooLarge, ToolError
 from personas_nb.settings import Settings
 
 if TYPE_CHECKING:
-    from personas_nb.design.session import DesignSession
     from personas_nb.design.sessions import Sessions
     from personas_nb.tools.catalog import Tools
 
@@ -171,6 +171,8 @@ class Importers:
                 data = file.read(limit_bytes + 1)
         except FileNotFoundError:
             raise NotFound(f"There is no file {path}.", hint="Check the path.") from None
+        except InvalidInput:
+            raise
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise InvalidInput(f"{path} cannot be read: {why}.") from None
@@ -240,7 +242,7 @@ class Importers:
         for row in rows:
             first = row.turns[0].result if len(row.turns) == 1 else None
             if first is not None and _same(first, report.draft, self._settings.zone()):
-                return self._sessions.get(row.id)
+                return self._sessions.get(row.id) if row.state in BUSY else DesignSession(self._sessions, row)
         return self._sessions.adopt(report.draft, instruction=instruction)
 
 

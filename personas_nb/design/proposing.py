@@ -149,6 +149,8 @@ def highlights_of(reading: Reading, found: Sequence[str]) -> tuple[DesignHighlig
     if reading.match:
         pattern = reading.match.pattern
         made.append(f"Adapted from the {_ORIGINS[pattern.origin]} “{pattern.title}”")
+        if pattern.origin == "template":
+            made.append(f"`%persona templates use {pattern.name}` opens the whole of it as a notebook")
     groups = [
         (WHAT_IT_DOES, "▶", "#0072B2", [sentence_of(clause).removesuffix(".") for clause in found]),
         ("What it keeps to", "✓", "#007A58", care),

@@ -8,12 +8,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from personas_nb.design import lexicon
 from personas_nb.design.designer import DesignRequest
-from personas_nb.design.exclusions import on_other_days, ruled_out, weekdays_of
+from personas_nb.design.exclusions import Unheld, exceptions, on_other_days, ruled_out, weekdays_of
 from personas_nb.design.prohibitions import forbidden_tools, forbids, without_refusals
 from personas_nb.design.prose import (
     GENERIC_VERBS,
@@ -25,7 +25,7 @@ from personas_nb.design.prose import (
     without,
 )
 from personas_nb.design.retrieval import Match, best_match, find_tools, needed_by
-from personas_nb.design.schedules import Schedule, find_schedules
+from personas_nb.design.schedules import Schedule, find_schedules, respelled, unread_time
 from personas_nb.design.watching import watched
 from personas_nb.store.database import Store
 
@@ -44,7 +44,7 @@ BY_HAND = re.compile(
 _ONCE = re.compile(
     r"\b(?:tomorrow|tonight|this (?:morning|afternoon|evening)|next (?:\w+day|week|month))(?: morning| evening)? at"
     r" (?:[0-9]{1,2}(?:[:.][0-9]{2}| ?[ap]m)?|noon)\b"
-    r"|^in (?:an?|one|two|three|[0-9]{1,3}) (?:minutes?|hours?|days?)\b",
+    r"|(?:^|(?<=\bme )|(?<=\bus ))in (?:an?|one|two|three|[0-9]{1,3}) (?:minutes?|hours?|days?)\b",
     re.IGNORECASE,
 )
 
@@ -103,6 +103,7 @@ class Reading:
 def read(said: Sequence[str], request: DesignRequest, store: Store) -> Reading:
     """What these sentences ask for."""
     text = ". ".join(unwrapped(part).strip().rstrip(".") for part in said if part.strip())
+    text, respelt = respelled(text)
     title, text = _titled(text)
     schedules, task = _when(text, request.timezone)
     about_mail = lexicon.speaks_of_mail(task)
@@ -137,7 +138,7 @@ def read(said: Sequence[str], request: DesignRequest, store: Store) -> Reading:
         found_tools=tools,
         found_connectors=connectors,
         is_vague=is_vague,
-        notes=_notes(task, schedules),
+        notes=(*_misspelt(respelt), *_notes(task, schedules)),
         match=match,
     )
 
@@ -156,8 +157,18 @@ def _when(text: str, timezone: str) -> tuple[list[Schedule], str]:
             spans += refused.spans  # a day of the month, or an interval, may still be such a day
     else:
         schedules, spans = ([], []) if refused.days else (found, [one.span for one in found])
-    task = without(text, spans)
+    unheld = exceptions(text, found, refused)
+    if unheld and schedules:
+        schedules = [_noted(schedules[0], unheld), *schedules[1:]]
+    rules = dict.fromkeys(each.rule for each in unheld)
+    task = ". ".join(filter(None, (without(text, [*spans, *(each.span for each in unheld)]), *rules)))
     return schedules if by_hand else watched(task, schedules), task
+
+
+def _noted(one: Schedule, unheld: Sequence[Unheld]) -> Schedule:
+    words = " and ".join(f"“{each.words}”" for each in unheld)
+    note = f"No schedule can leave out {words}: it starts then too, and is told to do nothing."
+    return replace(one, note=f"{one.note} {note}".strip())
 
 
 def _without_forbidden(steps: Sequence[Step], forbidden: Collection[str]) -> list[Step]:
@@ -205,6 +216,11 @@ def _says_nothing(clause: str) -> bool:
     return not any(word not in ("help", "persona") for word in content_words(clause))
 
 
+def _misspelt(respelt: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for wrong, right in respelt:
+        yield f"“{wrong}” was read as “{right}”."
+
+
 def _notes(task: str, schedules: Sequence[Schedule]) -> tuple[str, ...]:
     notes = [one.note for one in schedules if one.note and not one.asked]  # feasibility says the others
     if re.search(r"\b(?:pdfs?|excel|xlsx?|docx?)\b", task, re.IGNORECASE):
@@ -212,6 +228,10 @@ def _notes(task: str, schedules: Sequence[Schedule]) -> tuple[str, ...]:
     if once := _ONCE.search(task):
         notes.append(
             f"“{once[0]}” is one time, and a trigger repeats: run it by hand then, or say every which day."
+        )
+    elif unread := unread_time(task, schedules):
+        notes.append(
+            f"“{unread}” looks like a time to run and was not understood: say it as “every weekday at 9”."
         )
     notes += lexicon.out_of_reach(task)
     return tuple(dict.fromkeys(notes))

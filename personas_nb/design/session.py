@@ -121,8 +121,14 @@ class DesignSession:
             )
         text = self._sessions.checked(text, "answer")
         number = text.rstrip(".)")
-        if number.isdigit() and 1 <= int(number) <= len(self.question.options):
-            text = self.question.options[int(number) - 1]
+        options = self.question.options
+        if number.isdecimal() and 1 <= int(number) <= len(options):
+            text = options[int(number) - 1]
+        elif number.isdecimal() and self.is_rehearsal:  # a model may have asked for a number
+            raise InvalidInput(
+                f"There is no option {number[:20]}.",
+                hint=f"Give 1 to {len(options)}, or say it in words of your own.",
+            )
         return await self.step("answer", text)
 
     def refine(self, text: str) -> DesignSession:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from personas_nb.design.designer import DesignRequest, chained, markdown_of
+from personas_nb.design.dropping import without_services
 from personas_nb.design.exclusions import on_other_days, ruled_out, weekdays_of
 from personas_nb.design.proposing import (
     WHAT_IT_DOES,
@@ -24,7 +25,7 @@ from personas_nb.design.proposing import (
 from personas_nb.design.prose import clauses, content_words, sentence_of, without, word_set
 from personas_nb.design.reading import BY_HAND, Step, step_of
 from personas_nb.design.retrieval import find_tools
-from personas_nb.design.schedules import Schedule, find_schedules
+from personas_nb.design.schedules import Schedule, find_schedules, respelled
 from personas_nb.entities.design import DesignHighlight, DesignResult, FlowStep, SuggestedTrigger
 from personas_nb.store.database import Store
 from personas_nb.triggers import cron
@@ -51,6 +52,11 @@ _USE = re.compile(
 _NO_SENDING = re.compile(
     r"\b(?:don['’]?t|do not|never|stop|no) (?:send(?:ing)?|sent|writ(?:e|ing)|answer(?:ing)?|reply(?:ing)?)\s+"
     r"(?:any |the |to )?(?:(?:e-?)?mails?|anything)\b",
+    _I,
+)
+_NOT_THERE = re.compile(
+    r"\b(?:don['’]?t|do not|never|stop|no longer|not)\s+(?:\w+\s+){1,4}?(?:to|on|in|via|over|through|with)\s+(?:the\s+)?"
+    r"(?P<what>\w+)(?:\s+channel)?(?=\s*(?:[,.;!\n]|$|\b(?:and|but|instead|any ?more)\b))",
     _I,
 )
 _TIME = re.compile(
@@ -97,7 +103,10 @@ class _Wish:
 
 def refined(previous: DesignResult, request: DesignRequest, store: Store) -> DesignResult:
     """The previous design with what the wish changes; every other field is the same object as before."""
-    wish = _taken_apart(request.text, previous, request)
+    text, _ = respelled(request.text)
+    wish = _taken_apart(text, previous, request)
+    previous, unused = without_services(previous, wish.left_out)
+    wish = replace(wish, left_out=(*wish.left_out, *unused))
     fields: dict[str, Any] = {}
     if wish.name:
         fields["name"] = wish.name
@@ -136,6 +145,9 @@ def _taken_apart(text: str, previous: DesignResult, request: DesignRequest) -> _
             )
     if match := _NO_SENDING.search(wish.rest):
         wish = replace(wish, left_out=(*wish.left_out, "gmail_send"))
+    there = [match["what"] for match in _NOT_THERE.finditer(wish.rest)]  # it stays, as a rule
+    channels = {one.type for one in previous.suggested_notification_channels}
+    wish = replace(wish, left_out=(*wish.left_out, *(name for name in there if name.lower() in channels)))
     for match in list(_LEAVE_OUT.finditer(wish.rest))[::-1]:
         if _known(match["what"], previous, request):
             wish = replace(wish, left_out=(*wish.left_out, match["what"]), rest=_cut(wish.rest, match))

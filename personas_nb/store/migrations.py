@@ -460,6 +460,8 @@ def m009_design(db: Database) -> None:
     """What design sessions looked at and did, who works on one, and what is left to do for a persona."""
     # worker_id: whose step is under way, or was the last
     db.execute("alter table design_sessions add column worker_id text")
+    # An import looks for an earlier one of the same file.
+    db.table("design_sessions").create_index(["instruction"])
     # text: what the designer is shown; used: what of the source that is, in words
     _table(
         db,

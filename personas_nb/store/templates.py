@@ -42,6 +42,12 @@ class TemplateIndex:
         """Delete the template of that name; whether there was one."""
         return self._table.delete("name = ?", [name]) > 0
 
+    def sources(self) -> dict[str, str]:
+        """Where each template comes from, by name; no design is read for it."""
+        with self._store.read() as db:
+            rows = db.execute("select name, source from design_templates").fetchall()
+        return {row["name"]: row["source"] for row in rows}
+
     def count(self) -> int:
         """How many there are."""
         return self._table.count()

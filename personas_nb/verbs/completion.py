@@ -140,6 +140,10 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
         return [f"{field.key}=" for field in fields if not field.secret or kind == "credential_fields"]
     if kind == "cases":
         return [_quoted(case.name) for case in studio.evals.cases(words[0])] if words else []
+    if kind == "templates":
+        return [template.name for template in studio.templates.list()]
+    if kind == "parameters":
+        return [f"{each.name}=" for each in studio.templates.get(words[0]).parameters]
     if kind == "groups":
         return [_quoted(group.name) for group in studio.groups.list()]
     if kind == "colors":

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from personas_nb.verbs.call import Call, noted
+from personas_nb.views.marks import plural
 from personas_nb.views.view import View
 
 
@@ -27,13 +28,9 @@ def import_(call: Call) -> View:
 
         call.arguments |= {"name": None, "session": session.id}
         applied = apply(call)
-        left = len(report.of("needs_human"))
-        return noted(
-            applied,
-            f"The import left {left} things for you: `%persona import` without --apply lists them."
-            if left
-            else "",
-        )
+        left = plural(len(report.of("needs_human")), "thing")
+        said = f"The import left {left} for you: `%persona import` without --apply lists them."
+        return noted(applied, said if report.of("needs_human") else "")
     draft = session.result or report.draft
     flow = (flow_markdown(draft.flow),) if draft.flow.steps else ()
     return replace(import_card(replace(report, draft=draft), session_id=session.id), value=report, also=flow)

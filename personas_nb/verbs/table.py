@@ -145,6 +145,12 @@ def _group(*, required: bool = True, greedy: bool = True) -> Argument:
     )
 
 
+def _template() -> Argument:
+    return Argument(
+        "template", "Its name.", completer="templates", required=True, greedy=True, unit="TEMPLATE"
+    )
+
+
 def _members() -> Argument:
     return Argument("name", "Personas.", completer="personas", required=True, many=True, unit="NAME")
 
@@ -291,6 +297,28 @@ VERBS: tuple[Verb, ...] = (
             "%persona export mail-boy mail-boy.ipynb",
             "%persona export mail-boy .claude/agents/ --as subagent",
         ),
+    ),
+    # ── templates ───────────────────────────────────────────────────────────────────────────────────────────
+    Verb("templates list", "Personas as notebooks that explain themselves, to begin with.", "templating:listed", (),
+         DESIGN, is_default=True),
+    Verb("templates show", "One template: what it does, and what you can set.", "templating:show", (_template(),),
+         DESIGN, examples=("%persona templates show invoice-watcher",)),
+    Verb(
+        "templates use",
+        "Open a copy of a template in this folder, and make its persona.",
+        "templating:use",
+        (
+            _template(),
+            Argument("--set", "Values of its parameters, as `%persona templates show NAME` lists them.",
+                     completer="parameters", many=True, unit="NAME=VALUE"),
+        ),
+        DESIGN,
+        examples=(
+            "%persona templates use invoice-watcher",
+            '%persona templates use arxiv-digest --set categories=stat.ME interests="causal inference"',
+        ),
+        details="The copy is named after the persona. One that you have changed is never replaced; another name makes "
+        "another copy and another persona.",
     ),
     # ── personas ────────────────────────────────────────────────────────────────────────────────────────────
     Verb("list", "All personas.", "looking:personas", (Argument("--archived", "Archived ones too.", "flag"),),

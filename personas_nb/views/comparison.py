@@ -46,6 +46,11 @@ def comparison_card(found: Comparison, *, slug: str = "") -> View:
         page.sentence(
             "One of the two is a rehearsal: their answers, costs and times do not compare.", status="warning"
         )
+    if found.untold:
+        page.sentence(
+            f"{plural(found.untold, 'expectation')} could be told on one side only, and so count on neither.",
+            faint=True,
+        )
     rows: list[list[Cell]] = [_measure_row(one) for one in found.measures if one.difference is not None]
     page.table(("", a, b, "difference", "95 % interval", "cases", "says"), rows)
     absent = [_MEASURE_WORDS[one.name] for one in found.measures if one.difference is None]
@@ -97,13 +102,14 @@ def headline(found: Comparison) -> str:
     first = b[:1].upper() + b[1:]
     score = found.measure("score")
     cases = plural(score.pairs, "case")
+    all_of_them = f"each of the {cases}" if score.pairs > 1 else "the one case"
     if score.difference is None:
         return "Whether the expectations were met could not be told on both sides."
     low, high = _points(score.difference.low), _points(score.difference.high)
     span = f"{_points(score.difference.mean)} points (95 %: {low} to {high}) on {cases}"
     match score.verdict:
         case "the same":
-            return f"{first} and {a} meet the same share of the expectations in each of the {cases}: no difference."
+            return f"{first} and {a} meet the same share of the expectations in {all_of_them}: no difference."
         case "too few cases":
             from personas_nb.design.evals.comparison import MIN_PAIRS
 

@@ -64,7 +64,7 @@ def folder_table(folder: str, files: Sequence[ImportedFile], *, applied: bool = 
     """What became of every file of a folder."""
     read, unread = [file for file in files if not file.error], [file for file in files if file.error]
     told = Counter(LABELS.get(file.format, file.format) for file in read)
-    kinds = ", ".join(f"{count:,} {label}" for label, count in told.most_common())
+    kinds = ", ".join(f"{count:,} × {label}" for label, count in told.most_common())
     detail = " · ".join(part for part in (one_line(folder, 120), kinds) if part)
     page = Page(f"{plural(len(read), 'persona')} of {plural(len(files), 'file')}", detail=detail)
     outcomes = [SIGNS[outcome].word for outcome in OUTCOMES]

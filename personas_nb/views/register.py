@@ -28,6 +28,8 @@ _CARDS = (
     ("personas_nb.entities.eval", "EvalRun", "evals", "eval_card"),
     ("personas_nb.design.evals.comparison", "Comparison", "comparison", "comparison_card"),
     ("personas_nb.engine.executions", "RunHandle", "notices", "run_handle"),
+    ("personas_nb.design.formats.template", "Template", "templates", "template_card"),
+    ("personas_nb.design.templates", "UsedTemplate", "templates", "used_card"),
     ("personas_nb.design.formats.report", "ImportReport", "imports", "import_card"),
     ("personas_nb.design.exporting", "Exported", "imports", "export_card"),
 )

@@ -116,6 +116,12 @@ def expectations(
             raise InvalidInput("A text to look for is empty.", hint="Leave it out, or say what to look for.")
     for pattern in found.matches:
         check_pattern(pattern)
+    for wanted, unwanted in (("tools", "no_tools"), ("messages", "no_messages"), ("contains", "excludes")):
+        if both := set(getattr(found, wanted)) & set(getattr(found, unwanted)):
+            raise InvalidInput(
+                f"“{min(both)}” is in `{wanted}` and in `{unwanted}`: no answer can meet both.",
+                hint="Leave one of them out.",
+            )
     return found
 
 

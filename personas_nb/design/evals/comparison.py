@@ -17,6 +17,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from personas_nb.design.evals.cases import in_order
+from personas_nb.design.evals.checks import score_of
 from personas_nb.entities.eval import EvalResult, EvalRun
 
 if TYPE_CHECKING:
@@ -114,7 +115,10 @@ def verdict_of(pairs: int, difference: Interval | None, better: int) -> Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evals, case by case; ``left_out`` says what could not be paired, and why."""
+    """Two evals, case by case; ``left_out`` says what could not be paired, and why.
+
+    ``untold`` is the number of expectations that could be told on one side only, and so count on neither.
+    """
 
     a: EvalRun
     b: EvalRun
@@ -122,6 +126,7 @@ class Comparison:
     rows: tuple[dict[str, Any], ...]
     left_out: tuple[tuple[str, str], ...]
     seed: int = 0
+    untold: int = 0
 
     @cached_property
     def frame(self) -> DataFrame:
@@ -166,6 +171,7 @@ def compare(
     # What a rehearsal costs, and how long it takes, says nothing about what was tested.
     measures = [name for name in MEASURES if name not in UNREHEARSED or not (a.rehearsal or b.rehearsal)]
     rows: list[dict[str, Any]] = []
+    untold = 0
     for key in sorted(
         old.keys() | new.keys(), key=lambda key: in_order((old.get(key) or new[key])[0].case_name)
     ):
@@ -174,6 +180,8 @@ def compare(
         if why := _why_not(one, other, a.label, b.label):
             left_out.append((name, why))
             continue
+        one, other, left = _told_on_both(one, other)
+        untold += left
         row: dict[str, Any] = {"case": name}
         for measure in MEASURES:
             known = measure in measures
@@ -181,7 +189,7 @@ def compare(
             row[f"{measure}_b"] = _mean(other, measure) if known else None
         rows.append(row)
     measured = tuple(_measured(name, better, rows, seed) for name, better in MEASURES.items())
-    return Comparison(a, b, measured, tuple(rows), tuple(left_out), seed)
+    return Comparison(a, b, measured, tuple(rows), tuple(left_out), seed, untold)
 
 
 def _by_case(results: Iterable[EvalResult]) -> dict[str, list[EvalResult]]:
@@ -195,13 +203,37 @@ def _why_not(one: list[EvalResult], other: list[EvalResult], label_a: str, label
     """Why a case cannot be paired; empty where it can."""
     for results, label in ((one, label_a), (other, label_b)):
         if not results:
-            return f"It was not run against {label}."
+            return f"That eval of {label} does not have it."
     if {result.case_digest for result in one} != {result.case_digest for result in other}:
         return "It was changed between the two evals."
     for results, label in ((one, label_a), (other, label_b)):
         if not any(result.measured for result in results):
             return f"{label}: {results[0].reason}"
     return ""
+
+
+def _told_on_both(
+    one: list[EvalResult], other: list[EvalResult]
+) -> tuple[list[EvalResult], list[EvalResult], int]:
+    """A case's results by the checks that could be told in all of them; how many could be told in some only.
+
+    A rehearsal cannot tell what a text says: beside a model it would win by being asked less.
+    """
+    measured = [result for result in (*one, *other) if result.measured]
+    told = [tuple(check.passed is not None for check in result.checks) for result in measured]
+    if len(set(told)) < 2 or len({len(each) for each in told}) > 1:
+        return one, other, 0
+    everywhere = [all(each) for each in zip(*told, strict=True)]
+    somewhere = [any(each) for each in zip(*told, strict=True)]
+    scored = [[_scored(result, everywhere) for result in side] for side in (one, other)]
+    return scored[0], scored[1], sum(somewhere) - sum(everywhere)
+
+
+def _scored(result: EvalResult, counted: Sequence[bool]) -> EvalResult:
+    if not result.measured:
+        return result
+    checks = [check for check, counts in zip(result.checks, counted, strict=True) if counts]
+    return result.changed(score=score_of(checks), passed=all(check.passed is not False for check in checks))
 
 
 def _mean(results: list[EvalResult], measure: str) -> float | None:

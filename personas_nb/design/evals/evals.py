@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from personas_nb.tools.catalog import Tools
 
 REPEAT_MAX = 100
+CANDIDATES = 10  # the newest evals of a version among which a pair is looked for
 UNKNOWN_SECONDS = 3600.0
 
 RESULT_COLUMNS = {
@@ -321,13 +323,13 @@ class Evals(Casebook):
         self, a: EvalRun | str | int | None, b: EvalRun | str | int | None, subject: Any
     ) -> tuple[EvalRun, EvalRun]:
         if a is not None and b is not None:
-            return self._meant(a, subject), self._meant(b, subject)
+            return self._most_alike(self._named(a, subject), self._named(b, subject))
         if subject is None:
             raise InvalidInput(
                 "Two evals are needed.", hint="Give two, or the persona whose last ones are meant."
             )
         done = [run for run in self.list(subject, limit=200) if run.measured]
-        new = self._meant(a, subject) if a is not None else next(iter(done), None)
+        new = self._named(a, subject)[0] if a is not None else next(iter(done), None)
         old = next((run for run in done if new and run.id != new.id and run.label != new.label), None)
         if new is None or old is None:
             raise NotFound(
@@ -336,10 +338,20 @@ class Evals(Casebook):
             )
         return (new, old) if a is not None else (old, new)
 
-    def _meant(self, ref: EvalRun | str | int, subject: Any) -> EvalRun:
-        """The eval that is meant: itself, its id, or the last one of a version, tag, model or provider."""
+    def _most_alike(self, old: Sequence[EvalRun], new: Sequence[EvalRun]) -> tuple[EvalRun, EvalRun]:
+        """The two that were given most of the same cases; of several such pairs, the newest."""
+        if len(old) == len(new) == 1:
+            return old[0], new[0]
+        given = {
+            run.id: {(result.case_id, result.case_digest) for result in self.results(run)}
+            for run in (*old, *new)
+        }
+        return max(product(old, new), key=lambda pair: len(given[pair[0].id] & given[pair[1].id]))
+
+    def _named(self, ref: EvalRun | str | int, subject: Any) -> builtins.list[EvalRun]:
+        """The evals that are meant: itself, its id, or the last ones of a version, tag, model or provider."""
         if isinstance(ref, EvalRun):
-            return ref
+            return [ref]
         text = str(ref).strip()
         if subject is not None:
             number = text
@@ -347,6 +359,7 @@ class Evals(Casebook):
             if persona is not None:
                 with suppress(PersonaError):
                     number = str(self._versions.get(persona, text).version)
+            found = []
             for run in self.list(subject, limit=200):
                 asked = (
                     run.subject.version,
@@ -356,9 +369,11 @@ class Evals(Casebook):
                     run.provider,
                 )
                 if run.measured and (number in map(str, asked) or text in asked):
-                    return run
+                    found.append(run)
+            if found:
+                return found[:CANDIDATES]
         try:
-            return self.get(text)
+            return [self.get(text)]
         except NotFound:
             raise NotFound(
                 f"Nothing was tested that “{text}” names.",

@@ -27,7 +27,7 @@ def decoded(data: str | bytes, source: str) -> str:
 
 
 def object_of(data: str | bytes, source: str) -> dict[str, Any]:
-    """The JSON object that a file is.
+    """The JSON object that a file is; a list of one is that one.
 
     Raises ``InvalidInput`` for text that is cut off, goes on after its end, is no JSON or no object, and
     ``TooLarge`` for nesting deeper than ``DEPTH_LIMIT``.
@@ -49,6 +49,14 @@ def object_of(data: str | bytes, source: str) -> dict[str, Any]:
             f"{source} holds a number that cannot be read ({error}).",
             hint="JSON has no NaN, and no endless digits.",
         ) from None
+    if isinstance(value, list) and len(value) == 1:  # as programs write all that they have, when it is one
+        value = value[0]
+    if isinstance(value, list) and value:
+        raise InvalidInput(
+            f"{source} is a list of {len(value):,} things, not one.",
+            hint="Put each into a file of its own (n8n does so with `export:workflow --all --separate`), and import "
+            "the folder.",
+        )
     if not isinstance(value, dict):
         raise InvalidInput(
             f"{source} is JSON, but no object: it begins with {_kind(value)}.",

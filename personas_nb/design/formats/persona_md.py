@@ -64,11 +64,9 @@ def read(text: str | bytes, source: str) -> ImportReport:
         raise InvalidInput(
             f"{source} has no text under its fields.", hint="That text is the persona's prompt."
         )
-    (fields, body), secrets = cleaned([matter.fields, matter.body])
-    secrets = tuple(
-        replace(entry, source=entry.source.removeprefix("[0].").replace("[1]", "the text"))
-        for entry in secrets
-    )
+    fields, secrets = cleaned(matter.fields)
+    body, more = cleaned(matter.body, "the text")
+    secrets += more
     known: dict[str, Any] = {**prompt_fields(body)}
     entries = list(_known_fields(fields, known))
     name = re.sub(r"(?:\.persona)?\.md$", "", source.rsplit("/", 1)[-1])

@@ -38,11 +38,16 @@ def read(
     ``recipes`` are those that a template of Personas Desktop may refer to. Raises ``InvalidInput`` and ``TooLarge``
     with one sentence and the next step.
     """
-    chosen, data = (format_named(format), data) if format else _recognised(data, source)
+    given, document = data, None
+    if format:
+        chosen = format_named(format)
+    else:
+        chosen, data, document = _recognised(data, source)
     if chosen == "n8n":
         from personas_nb.design.formats import n8n
 
-        return n8n.read(data, source)
+        return n8n.read(given if document is None else data, source, document=document)
+    data = data if document is None else document
     if chosen == "desktop":
         return desktop.read(data, source, recipes=recipes)
     if chosen == "json":
@@ -78,20 +83,20 @@ def format_of(data: str | bytes | Mapping[str, Any], source: str) -> Format:
 
 def _recognised(
     data: str | bytes | Mapping[str, Any], source: str
-) -> tuple[Format, str | bytes | Mapping[str, Any]]:
-    """The format, and the content as it was parsed to tell it."""
+) -> tuple[Format, str | Mapping[str, Any], dict[str, Any] | None]:
+    """The format, the content as text where it is one, and the object that it was parsed to, if it was."""
     if isinstance(data, Mapping):
         document = checked_object(dict(data), source)
-        return _of_object(document, source), document
+        return _of_object(document, source), data, document
     text = decoded(data, source)
     if front_matter.has_front_matter(text):
         fields = front_matter.split(text, source).fields
         is_persona = persona_md.is_persona_md(fields) or source.endswith(".persona.md")
-        return "persona_md" if is_persona else "subagent", text
+        return "persona_md" if is_persona else "subagent", text, None
     begins = text.lstrip()[:1]
     if begins in ("{", "[") or source.lower().endswith((".json", ".ipynb")):
         document = object_of(text, source)
-        return _of_object(document, source), document
+        return _of_object(document, source), text, document
     if not text.strip():
         raise InvalidInput(f"{source} is empty.", hint="Export it again.")
     raise InvalidInput(f"{source} is in no format that can be imported.", hint=f"It may be {_KNOWN}.")

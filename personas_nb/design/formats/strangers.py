@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from personas_nb.design.formats.report import ImportEntry
@@ -72,6 +72,7 @@ _PLACEHOLDER = re.compile(
     r"|^(?:none|null|true|false|auto|default|bearer|basic|header|query|oauth2?|not.?set|set|env|vault)$",
     re.IGNORECASE,
 )
+_NAME_CHARS = 100
 _NAMING, _VALUED = ("name", "key", "header", "field"), ("value", "content", "default", "default_value")
 
 
@@ -137,11 +138,11 @@ def _cleaned(value: Any, place: str, found: dict[str, str]) -> Any:
         names = set(_named_values(value))
         clean = {}
         for key, inner in value.items():
-            name, words = without_secrets(str(key))
+            name, words, is_secret = _name(str(key))
             where = f"{place}.{name}" if place else name
             if words:
                 found[where] = " and ".join(words)
-            if isinstance(inner, str) and is_literal(inner) and (sounds_secret(name) or key in names):
+            if isinstance(inner, str) and (is_secret or key in names) and is_literal(inner):
                 found[where] = "a secret"
                 clean[name] = REMOVED
             else:
@@ -152,6 +153,17 @@ def _cleaned(value: Any, place: str, found: dict[str, str]) -> Any:
             _cleaned(inner, f"{place}[{_label(inner, index)}]", found) for index, inner in enumerate(value)
         ]
     return value
+
+
+def _name(key: str) -> tuple[str, tuple[str, ...], bool]:
+    """A key without secrets, what was found in it, and whether what stands under it is one."""
+    return _known_name(key) if len(key) <= _NAME_CHARS else _known_name.__wrapped__(key)
+
+
+@lru_cache(maxsize=4096)  # the same names stand in every file
+def _known_name(key: str) -> tuple[str, tuple[str, ...], bool]:
+    name, words = without_secrets(key)
+    return name, words, sounds_secret(name)
 
 
 def _named_values(value: Mapping[Any, Any]) -> Iterator[Any]:

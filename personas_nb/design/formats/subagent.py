@@ -78,8 +78,9 @@ def read(text: str | bytes, source: str) -> ImportReport:
     matter = split(decoded(text, source), source)
     if not matter.body.strip():
         raise InvalidInput(f"{source} has no text under its fields.", hint="That text is the agent's prompt.")
-    (fields, body), secrets = cleaned([matter.fields, matter.body])
-    secrets = tuple(ImportEntry(_place(entry.source), entry.outcome, entry.reason) for entry in secrets)
+    fields, secrets = cleaned(matter.fields)
+    body, more = cleaned(matter.body, "the text")
+    secrets += more
     known: dict[str, Any] = {"description": _words(fields.get("description")), **prompt_fields(body)}
     known["name"] = _text(fields.get("name"))
     entries = [] if matter.is_yaml else [_LOOSE]
@@ -227,8 +228,10 @@ def _unmapped(tool: str) -> tuple[Outcome, str]:
 
 
 def _names(value: Any) -> list[str]:
-    """Tools given as a list, or as names with commas between them; a comma in brackets separates none."""
-    items = value if isinstance(value, list) else re.split(r",(?![^(]*\))", _text(value))
+    """Tools given as a list, as names with commas between them (one in brackets separates none), or as switches."""
+    if isinstance(value, dict):
+        return [str(name) for name, is_on in value.items() if is_on is not False][:500]
+    items = value if isinstance(value, list) else re.findall(r"(?:\([^()]*\)|[^,])+", _text(value))
     return [name for item in items if (name := _text(item).strip().strip("\"'[]"))][:500]
 
 
@@ -260,11 +263,6 @@ def _text(value: Any) -> str:
 
 def _words(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _place(source: str) -> str:
-    """Where a secret was, without the list that fields and body were looked through in."""
-    return source.removeprefix("[0].") if source.startswith("[0].") else "the text"
 
 
 _LOOSE = ImportEntry(

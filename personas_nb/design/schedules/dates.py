@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Literal
 
 from personas_nb.design.schedules.pieces import Piece, Scanners
 from personas_nb.design.schedules.words import (
@@ -51,7 +53,7 @@ def _nth_weekday(match: re.Match[str]) -> Piece:
         months=months,
         fields=(("*", str(day)),) if months else (),
         asked=asked,
-        instead=f"on the first {name} of every month",
+        instead=f"on the first {name} of every {'quarter' if 'quarter' in asked.lower() else 'month'}",
         note=f"One cron cannot say “{asked}”; this runs every week.",
     )
 
@@ -80,8 +82,11 @@ def _place(word: str) -> int:
 
 def _months_of(match: re.Match[str]) -> tuple[int, ...]:
     """The months that are named after it: those of the quarters, some, or none, which is all."""
-    if match["quarter"]:
+    said = match[0].lower()
+    if "quarter" in said:
         return tuple(month + 2 for month in QUARTERS) if "last" in match["nth"].lower() else QUARTERS
+    if "year" in said:
+        return (1, 7) if "half" in said else (1,)
     words = re.findall(MONTH, match["of"] or "", re.IGNORECASE | re.ASCII)
     return tuple(sorted({month_of(word) for word in words}))
 
@@ -143,26 +148,43 @@ def _days_of_month(match: re.Match[str]) -> Piece | None:
     )
 
 
-def _not_in(match: re.Match[str]) -> Piece | None:
-    words = re.findall(MONTH, match["months"], re.IGNORECASE | re.ASCII)
-    months = tuple(sorted({month_of(word) for word in words}))
-    return Piece("not in", months=months, weak=True) if all(word[0].isupper() for word in words) else None
+def _months_named(kind: Literal["dates", "not in"]) -> Callable[[re.Match[str]], Piece | None]:
+    def read(match: re.Match[str]) -> Piece | None:
+        words = re.findall(MONTH, match["months"], re.IGNORECASE | re.ASCII)
+        if any(word[0].islower() for word in words):
+            return None  # “in may”, “not in mar”
+        return Piece(kind, months=tuple(sorted({month_of(word) for word in words})), weak=True)
 
+    return read
+
+
+_NTH = rf"(?P<nth>(?:{_PLACE})(?:{SEP}(?:the )?(?:{_PLACE})){{0,4}}) (?P<day>{DAY}|{WORKDAY})"
+_PACE = r"(?:(?:every|each) (?:month|quarter|half[ -]year|year)|monthly|quarterly|half-yearly|yearly)"
 
 SCANNERS: Scanners = [
-    (words_only(rf"(?:not|never|except|excluding) (?:in|during) (?P<months>{MONTH_LIST})"), _not_in),
+    (
+        words_only(rf"(?:not|never|except|excluding) (?:in|during) (?P<months>{MONTH_LIST})"),
+        _months_named("not in"),
+    ),
     (
         words_only(
-            rf"(?:on )?(?:the |every |each )?(?P<nth>(?:{_PLACE})(?:{SEP}(?:the )?(?:{_PLACE}))"
-            rf"{{0,4}}) (?P<day>{DAY}|{WORKDAY}) "
-            rf"(?:{_EVERY_MONTH}|every month|(?:of|in) (?P<of>{MONTH_LIST})|of (?:the|each|every) (?P<quarter>quarter))"
+            rf"(?:on )?(?:the |every |each )?{_NTH} (?:{_EVERY_MONTH}|every month|(?:of|in) (?P<of>{MONTH_LIST})"
+            r"|(?:of|in) (?:the|each|every) (?:quarter|half[ -]year|year))"
         ),
         _nth_weekday,
     ),
-    (words_only(rf"(?:on )?(?:every |each )?{DAY},? the (?P<date>{ORDINAL})(?! of)"), _unlucky_day),
+    (words_only(rf"{_PACE},? on (?:the )?{_NTH}(?P<of>)(?! (?:of|in) )"), _nth_weekday),
     (
         words_only(
-            rf"(?:(?:on|at) )?(?:the )?(?:very )?last day {_EVERY_MONTH}|at (?:the )?end {_EVERY_MONTH}"
+            rf"(?:on )?(?:the )?(?P<days>{ORDINAL_LIST})(?: days?)? (?:of|in) (?:the|each|every) quarter"
+        ),
+        lambda match: Piece("dates", days=ordinals_in(match["days"]), months=QUARTERS),
+    ),
+    (words_only(rf"(?:on )?(?:every |each )?{DAY},?(?: the)? (?P<date>{ORDINAL})(?! of)"), _unlucky_day),
+    (
+        words_only(
+            rf"(?:(?:on|at) )?(?:the )?(?:very )?(?:(?:(?:second|next)(?: |-)(?:to(?: |-))?)?last|penultimate) day "
+            rf"{_EVERY_MONTH}|at (?:the )?end {_EVERY_MONTH}"
             r"|at end of month|(?:at |every )month['’]?s?[ -]end"
         ),
         _month_end,
@@ -210,10 +232,20 @@ SCANNERS: Scanners = [
 
 
 LOOSE_SCANNERS: Scanners = [
+    (
+        words_only(
+            r"(?:(?:on )?(?:every|each|all)|on) (?P<days>odd|even)(?: |-)?(?:numbered )?(?:days?|dates?)"
+            rf"(?: {_EVERY_MONTH})?"
+        ),
+        lambda match: Piece(
+            "dates", fields=(("1-31/2" if match["days"].lower() == "odd" else "2-30/2", "*"),)
+        ),
+    ),
+    (words_only(rf"in (?P<months>{MONTH_LIST})"), _months_named("dates")),
     (words_only(r"(?:on )?the first day"), lambda _: Piece("dates", days=(1,), weak=True)),
     (words_only(r"(?:on )?(?P<weak>the last day)"), _month_end),
     (
-        words_only(rf"(?:on )?the (?P<nth>last|first|{ORDINAL}) (?P<day>{WORKDAY})(?P<of>)(?P<quarter>)"),
+        words_only(rf"(?:on )?the (?P<nth>last|first|{ORDINAL}) (?P<day>{WORKDAY})(?P<of>)"),
         _nth_weekday,
     ),
     (words_only(rf"(?:on )?(?P<weak>the) (?P<days>{ORDINAL_LIST})"), _days_of_month),

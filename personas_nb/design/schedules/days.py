@@ -74,6 +74,13 @@ def _only(match: re.Match[str]) -> Piece:
 
 
 SCANNERS: Scanners = [
+    (
+        words_only(
+            rf"(?:not|never) (?:on )?(?P<base>)(?P<days>{DAY_LIST}),? but (?:on )?(?:every|any|all the) other days?"
+            r"(?: of the week)?"
+        ),
+        _all_days_but,
+    ),
     (words_only(rf"(?:on )?(?P<days>{WORKDAY}s?|weekends?|{DAY_LIST}) only"), _only),
     (
         words_only(

@@ -6,7 +6,7 @@ import re
 
 from personas_nb.design.schedules.pieces import Piece, Scanners
 from personas_nb.design.schedules.times import TIME_NEXT
-from personas_nb.design.schedules.words import NUMBER, UNIT, amount_of, unit_of, words_only
+from personas_nb.design.schedules.words import NUMBER, SEP, UNIT, amount_of, unit_of, words_only
 
 ADVERBS: dict[str, tuple[float, str]] = {
     "hourly": (1, "hour"),
@@ -26,6 +26,8 @@ ADVERBS: dict[str, tuple[float, str]] = {
     "semi-annually": (6, "month"),
     "semiannually": (6, "month"),
     "biannually": (6, "month"),
+    "bimonthly": (2, "month"),
+    "bi-monthly": (2, "month"),
     "every fortnight": (2, "week"),
 }
 
@@ -67,20 +69,24 @@ def _adverb(match: re.Match[str]) -> Piece | None:
         unit=unit,
         part="night" if word == "nightly" else "",
         casual=bool(match["casual"]),
+        note="“Bimonthly” was read as every two months." if amount == 2 and unit == "month" else "",
     )
 
 
 def _past_the_hour(match: re.Match[str]) -> Piece | None:
     spoken = {"half": 30, "quarter": 15, "top": 0}
     word = (match["minute"] or match["top"]).lower()
-    minute = spoken[word] if word in spoken else int(word)
-    return Piece("period", unit="hour", minute=minute) if minute < 60 else None
+    found = (
+        [spoken[word]] if word in spoken else sorted({int(number) for number in re.findall("[0-9]+", word)})
+    )
+    return Piece("period", unit="hour", minutes=tuple(found)) if found[-1] < 60 else None
 
 
 SCANNERS: Scanners = [
     (
         words_only(
-            r"(?:at )?(?:(?P<minute>[0-9]{1,2}|half|quarter)(?: minutes?)? (?:past|after) (?:every|each) hour"
+            rf"(?:at )?(?:(?P<minute>[0-9]{{1,2}}(?:{SEP}[0-9]{{1,2}}){{0,9}}|half|quarter)(?: minutes?)? "
+            r"(?:past|after) (?:every|each) hour"
             r"|(?:the )?(?P<top>top) of (?:every|each|the) hour)"
         ),
         _past_the_hour,
@@ -94,7 +100,8 @@ SCANNERS: Scanners = [
     ),
     (
         words_only(
-            rf"(?<!for.)(?<!not.)(?:(?:once )?(?:every|each)|once in) (?:single )?"
+            r"(?:(?:at |on |by )?(?:the )?(?:end|start|beginning) of |(?<!for.)(?<!not.)(?<!of.))"
+            r"(?:(?:once )?(?:every|each)|once in) (?:single )?"
             rf"(?:(?P<amount>{NUMBER})(?:st|nd|rd|th)?(?: |-))?"
             rf"(?P<unit>{UNIT})(?!-)(?! of (?!the\b|every\b|each\b))"
         ),
@@ -108,7 +115,8 @@ SCANNERS: Scanners = [
         words_only(
             r"(?:(?P<casual>a|an|the) |(?P<other>my|our|your|their|this|that|its|his|her|last|latest|next) )?"
             r"(?P<adverb>half-hourly|half-yearly|semi-?annually|biannually|hourly|daily"
-            r"|everyday|nightly|bi-?weekly|fortnightly|every fortnight|weekly|monthly|quarterly|yearly|annually)(?!-)"
+            r"|everyday|nightly|bi-?weekly|fortnightly|every fortnight|weekly|bi-?monthly|monthly|quarterly|yearly"
+            r"|annually)(?!-)"
         ),
         _adverb,
     ),

@@ -42,6 +42,11 @@ class Phrase:
         return next((piece for piece in periods if piece.unit in SHORT), periods[0] if periods else None)
 
     @property
+    def days(self) -> list[Piece]:
+        """What says on which days, or how often: everything but times and zone."""
+        return [piece for piece in self.pieces if piece.kind not in ("times", "zone")]
+
+    @property
     def within_a_day(self) -> bool:
         """Whether its period is shorter than a day."""
         period = self.period
@@ -60,7 +65,11 @@ class Phrase:
             return True
         dates = self.all("dates")  # “on 1 March and 1 September”, “on the 1st and the 15th at 9”
         in_months = [piece for piece in dates if piece.months]
-        return len(in_months) > 1 or bool(self.one("times") and sum(len(piece.days) for piece in dates) > 1)
+        if any(len(piece.months) > 1 for piece in in_months) and any(piece.days for piece in dates):
+            return True  # “in March and September on the 1st”
+        return sum(bool(piece.days) for piece in in_months) > 1 or bool(
+            self.one("times") and sum(len(piece.days) for piece in dates) > 1
+        )
 
     @property
     def casual(self) -> bool:
@@ -128,16 +137,25 @@ def phrases_of(hidden: str, pieces: list[Piece]) -> list[Phrase]:
         if phrases and near and phrases[-1].takes(piece, gap or "", following):
             phrases[-1].pieces.append(piece)
         else:
-            same_days: list[Piece] = []
+            shared: list[Piece] = []
             if phrases and near and piece.kind == "times" and phrases[-1].is_of_another_zone(following):
-                shared = (one for one in phrases[-1].pieces if one.kind not in ("times", "zone"))
-                same_days = [replace(one, start=-1) for one in shared]
+                shared = phrases[-1].days
             elif phrases and near and piece.kind == "dates" and phrases[-1].is_monthly:
-                same_days = [replace(one, start=-1) for one in phrases[-1].all("period")]
-            phrases.append(Phrase([piece, *same_days]))
+                shared = phrases[-1].all("period")
+            phrases.append(Phrase([piece, *(replace(one, start=-1) for one in shared)]))
+    _lend_days(hidden, phrases)
     _lend_times(hidden, phrases)
     _lend_hours(phrases)
     return [phrase for phrase in phrases if phrase.says_when]
+
+
+def _lend_days(hidden: str, phrases: list[Phrase]) -> None:
+    """“At 9 in London and at 8 in Chicago on weekdays”: the days are those of both."""
+    for before, after in pairwise(phrases):
+        gap = hidden[before.pieces[-1].end : after.pieces[0].start]
+        zoned = all(phrase.one("times") and phrase.one("zone") for phrase in (before, after))
+        if zoned and not before.days and _CONNECTING.fullmatch(gap):
+            before.pieces += [replace(one, start=-1) for one in after.days]
 
 
 def _lend_hours(phrases: list[Phrase]) -> None:

@@ -30,7 +30,7 @@ class Piece:
     unit: str = ""
     per: bool = False  # “twice a day”
     times: tuple[Time, ...] = ()
-    minute: int = 0
+    minutes: tuple[int, ...] = ()  # of each hour
     days: tuple[int, ...] = ()
     months: tuple[int, ...] = ()
     part: str = ""

@@ -6,7 +6,7 @@ What had to be assumed is in the description, what one cron cannot say is in the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from personas_nb.design.schedules.phrases import Phrase
@@ -91,7 +91,7 @@ def _poll(phrase: Phrase, plan: _Plan) -> Schedule:
 
 def _timed(phrase: Phrase, plan: _Plan, timezone: str | None) -> Iterator[Schedule]:
     zone = phrase.one("zone")
-    named = zone.zone if zone else None
+    named = (zone.zone or None) if zone else None
     assumed = f" ({' and '.join(plan.assumed)} assumed)" if plan.assumed else ""
     for cron in plan.crons():
         try:
@@ -152,23 +152,33 @@ def _set_pace(seconds: int, phrase: Phrase, plan: _Plan) -> None:
     """A period within the day: a cron if it divides the hour or the day, or begins anew each day; else a poll."""
     minutes, hours = seconds // 60, seconds // 3600
     within = phrase.one("hours")
-    at = next((piece.minute for piece in (*phrase.all("minute"), *phrase.all("period")) if piece.minute), 0)
+    said = [piece.minutes for piece in (*phrase.all("minute"), *phrase.all("period")) if any(piece.minutes)]
+    at = _listed(said[0]) if said else ""
     if seconds % 60 == 0 and minutes < 60 and 60 % minutes == 0:
         hour = "*"
         if within:
             first, last = within.times
             hour = _hour_range(first.hour, last.hour - (last.minute == 0))
-        plan.clocks = [("*" if minutes == 1 else f"*/{minutes}", hour)]
+        plan.clocks = [(_paced(minutes, said[0] if said else ()), hour)]
     elif seconds % 3600 == 0 and 24 % hours == 0 and hours < 24:
-        plan.clocks = [(str(at), "*" if hours == 1 else f"*/{hours}")]
+        plan.clocks = [(at or "0", "*" if hours == 1 else f"*/{hours}")]
         if within:
             first, last = within.times
-            plan.clocks = [(str(at or first.minute), _hour_range(first.hour, last.hour, hours))]
+            plan.clocks = [(at or str(first.minute), _hour_range(first.hour, last.hour, hours))]
     elif seconds == UNIT_SECONDS["day"]:
         return
     else:
         plan.clocks = _within(minutes, phrase) if within and seconds % 60 == 0 else []
         plan.interval_seconds = 0 if plan.clocks else seconds
+
+
+def _paced(minutes: int, said: Sequence[int]) -> str:
+    """“Every 15 minutes” as a field of minutes; “twice an hour at :05 and :35” says which."""
+    if len(said) == 60 // minutes:
+        return _listed(said)
+    if len(said) == 1 and 0 < said[0] < minutes:
+        return f"{said[0]}-59/{minutes}"
+    return "*" if minutes == 1 else f"*/{minutes}"
 
 
 def _within(minutes: int, phrase: Phrase) -> list[tuple[str, str]]:
@@ -233,18 +243,18 @@ def _set_dates(pieces: list[Piece], plan: _Plan) -> None:
         return
     if len({frozenset(days) for days in by_months.values()} - {frozenset()}) > 1 and () not in by_months:
         plan.dates = [
-            (_dates(found or {1}), ",".join(map(str, months))) for months, found in by_months.items()
+            (_listed(found or {1}), ",".join(map(str, months))) for months, found in by_months.items()
         ]
         return
     days = set[int]().union(*by_months.values()) or {1}
-    plan.days = _dates(days)
+    plan.days = _listed(days)
     plan.dates = [(plan.days, plan.months)]
     if plan.months == "*" and max(days) > 28:
         plan.notes.append("Months without that day are left out.")
 
 
-def _dates(days: set[int]) -> str:
-    return ",".join(map(str, sorted(days)))
+def _listed(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))
 
 
 def _clock(phrase: Phrase, plan: _Plan) -> list[tuple[str, str]]:

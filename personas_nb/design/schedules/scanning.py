@@ -9,6 +9,7 @@ from personas_nb.design.schedules.pieces import Piece, hide
 
 # Dates stand before weekdays and periods, whose words they contain; a bare “the 1st” is read last.
 _SCANNERS = (
+    *zones.OFFSET_SCANNERS,
     *dates.SCANNERS,
     *days.SCANNERS,
     *periods.SCANNERS,

@@ -22,8 +22,8 @@ EXACT = (
         for word, number in NUMBERS.items()
         if number in range(1, 13) and len(word) > 2 and word != "single"
     )
-    + r")|(?:[01]?[0-9]|2[0-4])(?:(?:[:.][0-5][0-9])?\s?(?:am|pm|a\.m\.|p\.m\.)|:[0-5][0-9]|h[0-5][0-9])"
-    r"|(?:[01]?[0-9]|2[0-4])\s+o['’]?clock)(?![\w%]|:[0-9])"
+    + r")|(?:[01]?[0-9]|2[0-4])(?:(?:[:.][0-5][0-9])?\s?(?:am|pm|a\.m\.|p\.m\.|uhr)|:[0-5][0-9](?:\s?h(?:rs?|ours)?)?"
+    r"|h[0-5][0-9])|(?:[01]?[0-9]|2[0-4])\s+o['’]?clock|(?:[01][0-9]|2[0-3])[0-5][0-9]\s?(?:hours|hrs|h))(?![\w%]|:[0-9])"
 )
 BARE = rf"(?:(?:[01]?[0-9]|2[0-4])(?:\.[0-5][0-9])?{AFTER_A_NUMBER})"
 CLOCK = rf"(?:{EXACT}|{BARE})"
@@ -43,6 +43,7 @@ def _time(text: str) -> Time:
         if spoken[2] == "to":
             return Time((hour - 1) % 24, 45, False)
         return Time(hour, 30 if spoken[1] == "half" else 15, False)
+    words = re.sub(r"^([0-9]{2})([0-9]{2})\b", r"\1:\2", words)  # “1900 hours”
     hour, minute = (int(number) for number in (*re.findall("[0-9]+", words), "0")[:2])
     half = re.search(r"([ap])\.?m", words)
     if half and 1 <= hour <= 12:
@@ -86,13 +87,10 @@ def _named_time(match: re.Match[str]) -> Piece:
 
 
 def _minute(match: re.Match[str]) -> Piece | None:
-    number = match["colon"] or match["minute"] or match["past"]
-    value = (
-        int(number)
-        if number
-        else {"half": 30, "quarter": 15}.get((match["spoken"] or match["half"] or "").lower(), 0)
-    )
-    return Piece("minute", minute=value, weak=True) if value < 60 else None
+    numbers = re.findall("[0-9]+", match["colon"] or match["minute"] or match["past"] or "")
+    spoken = {"half": 30, "quarter": 15}.get((match["spoken"] or match["half"] or "").lower(), 0)
+    minutes = tuple(sorted({int(number) for number in numbers})) or (spoken,)
+    return Piece("minute", minutes=minutes, weak=True) if minutes[-1] < 60 else None
 
 
 def _part(match: re.Match[str]) -> Piece:
@@ -129,8 +127,9 @@ SCANNERS: Scanners = [
     ),
     (
         words_only(
-            r"(?:at )?(?:(?<![0-9]):(?P<colon>[0-5][0-9])(?![0-9:])|minute (?P<minute>[0-9]{1,2})"
-            r"|(?P<past>[0-9]{1,2})(?: minutes?)? past(?: (?:the|each|every))? hour"
+            rf"(?:at )?(?:(?<![0-9])(?P<colon>:[0-5][0-9](?:{SEP}:[0-5][0-9]){{0,9}})(?![0-9:])"
+            rf"|minutes? (?P<minute>[0-9]{{1,2}}(?:{SEP}[0-9]{{1,2}}){{0,9}})"
+            rf"|(?P<past>[0-9]{{1,2}}(?:{SEP}[0-9]{{1,2}}){{0,9}})(?: minutes?)? past(?: (?:the|each|every))? hour"
             r"|(?P<spoken>half|quarter) past (?:the|each|every) hour)|on the (?:hour|(?P<half>half)[ -]hour)"
         ),
         _minute,

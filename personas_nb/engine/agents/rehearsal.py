@@ -37,7 +37,7 @@ _ASKS = {
     "persona_action": r"persona_action|\b(?:start|trigger|run) (?:the )?persona\b",
 }
 _NEGATION = re.compile(r"\b(?:never|not|don't|don’t|without|no)\b[^.;\n]{0,24}$", re.IGNORECASE)
-_URL = re.compile(r"https?://[^\s<>\"')\]]+")
+_URL = re.compile(r"https?://[^\s<>\"'`“”‘’«»)\]]+")
 _PATH = re.compile(r"(?<![\w/.:-])(?:[\w-]+/)*[\w-]+\.[A-Za-z]{2,5}\b")
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
 _FILE = re.compile(r"^- (inputs/\S.*?)(?: \([\d,.]+ \w+\))?$", re.MULTILINE)

@@ -20,6 +20,8 @@ from personas_nb.errors import InvalidInput, TooLarge
 
 IMPORT_LIMIT_BYTES = 10 * 1024 * 1024
 MAX_LINKS = 50_000
+WRAPPERS = ("workflow", "data")
+"""Where the gallery and the API of n8n put a workflow."""
 _MANY = 20
 """From here on, findings of one kind are counted."""
 _AGAIN = "Export the workflow again in n8n: its menu, “Download”."
@@ -85,10 +87,17 @@ class Workflow:
     findings: list[ImportEntry] = field(default_factory=list)
 
 
-def parse(text: str | bytes | Mapping[str, Any], source: str = "") -> Workflow:
-    """The workflow in a file. Raises ``InvalidInput`` for what is none, ``TooLarge`` over 10 MiB."""
-    raw = _decoded(_written(text, source) if isinstance(text, Mapping) else text, source)
-    document = _workflow_of(_loaded(raw, source), source)
+def parse(
+    text: str | bytes | Mapping[str, Any], source: str = "", document: dict[str, Any] | None = None
+) -> Workflow:
+    """The workflow in a file. Raises ``InvalidInput`` for what is none, ``TooLarge`` over 10 MiB.
+
+    A ``document`` is what the text was parsed to already, whatever its size; it is changed.
+    """
+    raw = _written(text, source) if isinstance(text, Mapping) else text
+    if document is None or isinstance(raw, bytes):
+        raw = _decoded(raw, source)
+    document = _workflow_of(_loaded(raw, source) if document is None else document, source)
     secrets = Secrets(raw)
     del raw, text
     reading = _Reading(secrets)
@@ -155,7 +164,7 @@ def _loaded(raw: str, source: str) -> Any:
         if error.msg == "Extra data":
             what = f"goes on after the end of the workflow, in line {error.lineno}"
             hint = "Leave what follows it out: a file is one workflow."
-        elif error.pos >= len(raw.rstrip()) - 1 or error.msg.startswith("Unterminated string"):
+        elif not raw[error.pos :].strip() or error.msg.startswith("Unterminated string"):
             what, hint = f"breaks off in line {error.lineno}", _AGAIN
         else:
             what, hint = f"is no JSON: line {error.lineno}, column {error.colno} cannot be read", _AGAIN
@@ -182,7 +191,7 @@ def _workflow_of(document: Any, source: str) -> dict[str, Any]:
         )
     if not isinstance(document, dict):
         raise InvalidInput(f"{_named(source)} is no n8n workflow: it is no JSON object.", hint=_AGAIN)
-    for wrapper in ("workflow", "data"):  # as the gallery and the API of n8n wrap it
+    for wrapper in WRAPPERS:
         inner = document.get(wrapper)
         if "nodes" not in document and isinstance(inner, dict) and isinstance(inner.get("nodes"), list):
             document = inner

@@ -62,6 +62,23 @@ def is_expression(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("=") and "{{" in value
 
 
+def constant(value: Any) -> Any:
+    """What n8n makes of a parameter, where that needs no evaluation; an expression stays as it is.
+
+    >>> constant("=0 9 * * 1"), constant("={{ '0 9 * * 1' }}"), constant("={{ 12 }}"), constant("={{ $json.x }}")
+    ('0 9 * * 1', '0 9 * * 1', '12', '={{ $json.x }}')
+    """
+    if not isinstance(value, str) or not value.startswith("="):
+        return value
+    if "{{" not in value:
+        return value[1:]
+    inner = re.fullmatch(r"=\{\{\s*(.{1,170}?)\s*\}\}", value.strip())
+    found = _CONSTANT.fullmatch(inner[1]) if inner else None
+    if found is None or found[0] in ("null", "true", "false"):
+        return value
+    return next((text for text in found.groups() if text is not None), found[0])
+
+
 def explained(text: str, limit_chars: int = 2_000) -> str:
     """A parameter as a text in which each expression is said in words.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from personas_nb.design.designer import markdown_of
 from personas_nb.design.formats.n8n import agents
-from personas_nb.design.formats.n8n.document import Node, Workflow, parse
+from personas_nb.design.formats.n8n.document import WRAPPERS, Node, Workflow, parse
 from personas_nb.design.formats.n8n.graph import Graph, graph_of
 from personas_nb.design.formats.n8n.instructions import (
     MAX_STEPS,
@@ -46,23 +46,29 @@ def is_n8n(document: Any) -> bool:
     >>> is_n8n({"nodes": [], "connections": {}}), is_n8n({"name": "x"})
     (True, False)
     """
-    if isinstance(document, Mapping) and isinstance(document.get("workflow"), Mapping):
-        document = document["workflow"]
-    return isinstance(document, Mapping) and bool({"nodes", '"nodes"'} & document.keys())
+    if not isinstance(document, Mapping):
+        return False
+    inner = (document[name] for name in WRAPPERS if isinstance(document.get(name), Mapping))
+    return any(
+        one.keys() & {"nodes", "connections", '"nodes"', '"connections"'} for one in (document, *inner)
+    )
 
 
-def read(text: str | bytes | Mapping[str, Any], source: str = "") -> ImportReport:
+def read(
+    text: str | bytes | Mapping[str, Any], source: str = "", *, document: dict[str, Any] | None = None
+) -> ImportReport:
     """The workflow as a draft, with an entry for every node, credential and setting; ``text`` may be parsed already.
 
-    Pure: no file is read, no server asked, no expression evaluated. Raises ``InvalidInput`` for what is no workflow,
-    ``TooLarge`` over 10 MiB.
+    Pure: no file is read, no server asked, no expression evaluated. A ``document`` is what somebody parsed the text
+    to, within a limit of their own; it is changed. Raises ``InvalidInput`` for what is no workflow, ``TooLarge`` over
+    10 MiB.
 
     >>> report = read('{"nodes": [{"name": "Cron", "type": "n8n-nodes-base.cron", "parameters": {"triggerTimes":'
     ...               ' {"item": [{"hour": 9}]}}}], "connections": {}}', "daily.json")
     >>> report.name, report.draft.suggested_triggers[0].config["cron"]
     ('daily', '0 9 * * *')
     """
-    return _Import(parse(text, source), source).report()
+    return _Import(parse(text, source, document), source).report()
 
 
 class _Import:
@@ -453,10 +459,6 @@ def _is_passed_through(node: Node) -> bool:
 
 
 def _hours(start: Start) -> list[str]:
-    """The hour fields of the schedules of a start."""
-    return [
-        field
-        for trigger in start.triggers
-        if "cron" in trigger.config
-        for field in trigger.config["cron"].split()[1:2]
-    ]
+    """The hour fields of the schedules of a start; a macro is at midnight, but for ``@hourly``."""
+    crons = [trigger.config["cron"] for trigger in start.triggers if "cron" in trigger.config]
+    return ["*" if when == "@hourly" else (when.split() + ["0"])[1] for when in crons]

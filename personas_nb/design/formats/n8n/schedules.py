@@ -2,7 +2,7 @@
 
 - A period that cron can hold is a cron expression; 45 minutes, 3 days and 30 seconds are periods.
 - n8n's six fields begin with seconds. A run cannot begin at a second, so that a fixed one is left out.
-- What is written as an expression is not evaluated; a number alone (``={{ 12 }}``) is read, and said to be.
+- What is written as an expression is not evaluated; one that is a value alone (``={{ 12 }}``) is read, and said to be.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from personas_nb.design.formats.n8n.expressions import is_expression, value_words
+from personas_nb.design.formats.n8n.expressions import constant, is_expression, value_words
 from personas_nb.design.formats.n8n.text import code
 from personas_nb.errors import InvalidInput
 from personas_nb.triggers import cron
 
 MAX_TIMES = 20
-_CONSTANT = re.compile(r"=\s*\{\{\s*(\d{1,6})\s*\}\}\s*")
 _DAY_SECONDS = 86_400
 
 
@@ -100,9 +99,8 @@ class _Numbers:
         value = self._item.get(name)
         if value is None or value == "":
             return default
-        number = _whole(value)
-        if number is None and isinstance(value, str) and (constant := _CONSTANT.fullmatch(value)):
-            number = int(constant[1])
+        number = _whole(constant(value))
+        if number is not None and is_expression(value):
             self._said.append(f"{code(name)} is written as an expression and was read as {number}.")
         if number is None or not low <= number <= high:
             shown = value_words(value) if isinstance(value, str | int | float) else "no number"
@@ -169,8 +167,6 @@ def _minutes(count: int) -> Due:
 def _hours(count: int, minute: int) -> Due:
     if 24 % count == 0:
         return Due(f"{minute} */{count} * * *" if count > 1 else f"{minute} * * * *")
-    if count % 24 == 0:
-        return Due(interval_seconds=count * 3600, note="counted from when it is enabled")
     return Due(interval_seconds=count * 3600, note="counted from when it is enabled")
 
 
@@ -208,12 +204,11 @@ def _months(count: int, day: int, hour: int, minute: int) -> Due:
     few = f"only months that have a day {day}" if day > 28 else ""
     if count == 1:
         return Due(f"{minute} {hour} {day} * *", note=few)
-    if 12 % count == 0:
-        months = ",".join(str(month) for month in range(1, 13, count))
-        said = "the months are counted from January; n8n counted from when it was activated"
-        return Due(f"{minute} {hour} {day} {months} *", problem=said[:1].upper() + said[1:] + ".")
-    problem = f"n8n fired only in every {count}. month; no schedule holds that, so it is every month."
-    return Due(f"{minute} {hour} {day} * *", note=few, problem=problem)
+    months = ",".join(map(str, range(1, 13, min(count, 12))))
+    problem = "The months are counted from January; n8n counted from when it was activated."
+    if count > 12:
+        problem = f"n8n fired only in every {count}. month; no schedule holds that, so it is every January."
+    return Due(f"{minute} {hour} {day} {months} *", note=few, problem=problem)
 
 
 def _legacy_items(given: Any) -> list[Due]:
@@ -258,7 +253,8 @@ def _expression(given: Any) -> Due:
     """A cron expression as the author wrote it: five fields, or six with the seconds first."""
     if not isinstance(given, str) or not given.strip():
         return Due(problem="Its cron expression is missing.")
-    if is_expression(given) or given.startswith("="):
+    given = constant(given)
+    if is_expression(given):
         return Due(
             problem=f"Its cron expression is computed ({value_words(given)}); n8n's expressions are not evaluated."
         )
@@ -277,7 +273,8 @@ def _expression(given: Any) -> Due:
 def _with_seconds(seconds: str, text: str, given: str) -> Due:
     """A cron expression that fires at certain seconds of its minutes."""
     if re.fullmatch(r"[0-5]?\d", seconds, re.ASCII):
-        return Due(text, note=f"at the full minute; n8n fired at second {int(seconds)}")
+        note = f"at the full minute; n8n fired at second {int(seconds)}" if int(seconds) else ""
+        return Due(text, note=note)
     step = re.fullmatch(r"\*(?:/([1-9]\d?))?", seconds, re.ASCII)
     if step and text.split() == ["*"] * 5:
         return Due(interval_seconds=int(step[1] or 1))

@@ -15,6 +15,7 @@ from personas_nb.design.formats.n8n.text import plain
 
 LEFT_OUT = "[secret left out]"
 _LONG_CHARS = 14  # the shortest key that its form gives away
+_HEX_CHARS = 48
 
 _KEYED = (
     r"api[_-]?key|apikey|access[_-]?key|token|secret|passw(?:or)?d|passphrase|authorization|private[_-]?key"
@@ -53,7 +54,7 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
         ("@", r"(?<=://)[^\s/@:\"'`{}<>]{0,100}:[^\s/@\"'`{}<>]{1,200}(?=@)"),
         (
             "",
-            r"(?<![A-Za-z0-9])[0-9a-f]{48,}(?![A-Za-z0-9])",
+            rf"(?<![A-Za-z0-9])[0-9a-f]{{{_HEX_CHARS},}}(?![A-Za-z0-9])",
         ),  # what else is that long and hexadecimal
         ("bearer basic", r"(?:[Bb]earer|BEARER|[Bb]asic)\s{1,5}(?P<value>[A-Za-z0-9._~+/=-]{12,})"),
         (
@@ -88,9 +89,13 @@ class Secrets:
 
     def __init__(self, raw: str) -> None:
         lowered = raw.lower()
+        has_hex = re.search(rf"[0-9a-f]{{{_HEX_CHARS}}}", raw) is not None
         is_disguised = _ESCAPED_ASCII.search(raw) is not None or "\\/" in raw
         self._forms = [
-            (word, pattern) for words, pattern in _FORMS for word in words if is_disguised or word in lowered
+            (word, pattern)
+            for words, pattern in _FORMS
+            for word in words
+            if is_disguised or (word in lowered if word else has_hex)
         ]
 
     def scrubbed(self, text: str) -> str:

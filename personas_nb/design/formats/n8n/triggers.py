@@ -6,6 +6,7 @@ what a person or another workflow starts is started by hand or by another person
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 from personas_nb.design.formats.n8n import schedules
 from personas_nb.design.formats.n8n.document import Node
-from personas_nb.design.formats.n8n.expressions import value_words
+from personas_nb.design.formats.n8n.expressions import constant, value_words
 from personas_nb.design.formats.n8n.schedules import Due
 from personas_nb.design.formats.n8n.services import service_of
 from personas_nb.design.formats.n8n.text import code, humanised, listed, plain
@@ -27,8 +28,9 @@ _POLLERS = frozenset(
     ("gmailTrigger", "googleSheetsTrigger", "googleDriveTrigger", "googleCalendarTrigger",
      "googleBusinessProfileTrigger", "notionTrigger", "airtableTrigger", "rssFeedReadTrigger",
      "microsoftOutlookTrigger", "microsoftOneDriveTrigger", "salesforceTrigger", "togglTrigger", "clockifyTrigger",
-     "seaTableTrigger", "homeAssistantTrigger")
+     "seaTableTrigger", "homeAssistantTrigger", "venafiTlsProtectCloudTrigger")
 )  # fmt: skip
+_LABELS = {"gmailTrigger": "Gmail", "rssFeedReadTrigger": "the feed"}
 _STREAMS = {
     "localFileTrigger": "file_changed",
     "sseTrigger": "stream_message",
@@ -130,16 +132,21 @@ def _timed(node: Node, timezone: str, dues: list[Due], *, looks_at: str = "") ->
         if due.cron or due.interval_seconds:
             start.triggers.append(_trigger(node, due, timezone, words))
             said.append(words)
-        about = f"{words[:1].upper()}{words[1:]}{looks_at}." if words else ""
-        note = f" {due.note[:1].upper()}{due.note[1:]}." if due.note else ""
+        about = f"{_begun(words)}{looks_at}." if words else ""
+        note = f" {_begun(due.note)}." if due.note else ""
         often = f" {_OFTEN}" if _is_often(due) else ""
         if due.problem:
-            rest = "" if words else "Say when it is to run: `%persona refine \"every weekday at 9\"`."
+            rest = "" if words else 'Say when it is to run: `%persona refine "every weekday at 9"`.'
             start.note("needs_human", f"{about} {due.problem} {rest}".strip())
         else:
             start.note("mapped", f"{about}{note}{often}")
     start.words = listed(list(dict.fromkeys(said)))
     return start
+
+
+def _begun(words: str) -> str:
+    """The words as the beginning of a sentence; n8n is always written so."""
+    return words if words.startswith("n8n") else words[:1].upper() + words[1:]
 
 
 _OFTEN = "Each time is a run of a model: choose a longer period if you can."
@@ -180,9 +187,7 @@ def _trigger(node: Node, due: Due, timezone: str, words: str) -> SuggestedTrigge
 
 def _poller(node: Node, timezone: str) -> Start:
     service = service_of(node.kind)
-    label = (
-        "Gmail" if node.kind == "gmailTrigger" else service.label if service else humanised(node.kind[:-7])
-    )
+    label = _LABELS.get(node.kind) or (service.label if service else humanised(node.kind.removesuffix("Trigger")))
     start = _timed(
         node,
         timezone,
@@ -224,12 +229,12 @@ def _watched(node: Node) -> str:
 
 
 def _webhook(node: Node) -> Start:
-    given = node.at("httpMethod")
+    given = constant(node.at("httpMethod"))
     methods = given if isinstance(given, list) else [given or "GET"]
     if node.at("multipleMethods") is True and given is None:
         methods = ["GET", "POST"]
     known = [method.upper() for method in methods if isinstance(method, str) and method.upper() in _METHODS]
-    path = node.text("path") or node.webhook_id
+    path = constant(node.text("path")) or node.webhook_id
     is_computed = path.startswith("=")
     config: dict[str, Any] = {"path": plain(path, 200), "methods": known or ["POST"]}
     if is_computed:
@@ -278,7 +283,16 @@ def _fields(node: Node) -> list[str]:
     """The fields of a form, or the inputs of a sub-workflow."""
     form = [item.get("fieldLabel") for item in node.items("formFields", "values")]
     inputs = [item.get("name") for item in node.items("workflowInputs", "values")]
+    if node.text("inputSource") == "jsonExample":
+        inputs = _keys(node.text("jsonExample"))
     return [code(name, 60) for name in [*form, *inputs][:20] if isinstance(name, str) and name]
+
+
+def _keys(example: str) -> list[str]:
+    try:
+        return list(json.loads(example))
+    except (TypeError, ValueError, RecursionError):
+        return []
 
 
 def _after_errors(node: Node) -> Start:
@@ -378,6 +392,6 @@ def _unknown(node: Node) -> Start:
     start.note(
         "needs_human",
         f"It is a trigger of a community package ({code(node.type)}) that is not known here. The persona is started by "
-        "hand until you say when it is to run: `%persona refine \"every weekday at 9\"`.",
+        'hand until you say when it is to run: `%persona refine "every weekday at 9"`.',
     )
     return start
