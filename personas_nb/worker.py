@@ -24,6 +24,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -170,10 +171,17 @@ class Worker:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._loop_thread.join(max(LAST_SECONDS, until - time.monotonic()))
         if not self._loop_thread.is_alive():
-            self.loop.close()
+            self._close_loop()
         if self._lock is not None:
             self._lock.release(force=True)
             self.lock_path.unlink(missing_ok=True)
+
+    def _close_loop(self) -> None:
+        # What did not end in time has nobody left to tell: it would be printed into some cell.
+        self.loop.set_exception_handler(lambda _loop, _context: None)
+        with suppress(OSError), warnings.catch_warnings():  # uvloop's, of a child process that still runs
+            warnings.simplefilter("ignore", ResourceWarning)
+            self.loop.close()
 
     async def tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await a coroutine in a task of the loop that is cancelled when the worker stops."""

@@ -60,7 +60,7 @@ class LimitedModel(WrapperModel):
         admission, settings = self._admitted(messages, model_settings, model_request_parameters)
         stream: StreamedResponse | None = None
         try:
-            async with super().request_stream(
+            async with self.wrapped.request_stream(
                 messages, settings, model_request_parameters, run_context
             ) as stream:
                 yield stream
