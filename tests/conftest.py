@@ -14,8 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support.guard import forbid_real_model_hosts
 from support.processes import assert_none_left
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:

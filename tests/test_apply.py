@@ -277,8 +277,10 @@ def test_a_later_design_has_its_own_list(room: Room):
 
 
 def test_a_to_do_is_typed_for_the_session_that_it_comes_from(room: Room):
-    reach = design(suggested_connectors=(SuggestedConnector(name="postgres"),))
-    applied = room.applier.apply(reach, name="Reader", session_id="1a2b3c4d-0000")
+    never = SuggestedTrigger(trigger_type="schedule", config={"cron": "0 0 30 2 *", "timezone": "UTC"})
+    applied = room.applier.apply(
+        design(suggested_triggers=(never,)), name="Reader", session_id="1a2b3c4d-0000"
+    )
     assert any("--session 1a2b3c4d" in todo.remedy for todo in applied.todo if "refine" in todo.remedy)
 
 

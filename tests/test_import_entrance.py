@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHARED
+
+from support.shared import SHARED
 from support.shell import TestingShell, shell_in
 from support.studios import studio_at
 
@@ -29,6 +30,11 @@ SCHEDULED = {
     "system_prompt": "You write a digest.",
     "tools": ["file_read"],
     "triggers": [{"trigger_type": "schedule", "config": {"cron": "0 9 * * 1-5"}}],
+}
+WORKFLOW = {
+    "name": "Flow",
+    "nodes": [{"name": "Start", "type": "n8n-nodes-base.manualTrigger"}],
+    "connections": {},
 }
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not there")
 
@@ -146,6 +152,70 @@ def test_parsed_data_is_as_good_as_a_file(studio: Studio) -> None:
     )
 
 
+def test_parsed_data_stays_as_it_is(studio: Studio) -> None:
+    start = {
+        "name": "Start",
+        "type": "n8n-nodes-base.manualTrigger",
+        "parameters": {"token": "abcdef0123456"},
+    }
+    given = {"nodes": [start], "settings": {"timezone": "Europe/Berlin"}}
+    before = json.dumps(given)
+    assert studio.importers.read(given).of("dropped")
+    assert json.dumps(given) == before
+
+
+@pytest.mark.parametrize(
+    "wrapped", [[WORKFLOW], {"data": WORKFLOW}, {"workflow": WORKFLOW}], ids=["list", "data", "workflow"]
+)
+def test_one_workflow_is_recognised_however_n8n_wraps_it(
+    studio: Studio, tmp_path: Path, wrapped: Any
+) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(wrapped))
+    assert (studio.importers.read(path).format, studio.importers.read(path).name) == ("n8n", "Flow")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "sentence"),
+    [
+        ([WORKFLOW, WORKFLOW], r"a list of 2 things.*--separate"),
+        ({"name": "Flow", "connections": {}}, "no list of nodes"),
+        ({'"name"': "Flow", '"connections"': {}}, "quotes twice"),
+    ],
+)
+def test_a_damaged_workflow_is_recognised_as_one(
+    studio: Studio, tmp_path: Path, damaged: Any, sentence: str
+) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(damaged))
+    with pytest.raises(InvalidInput, match=sentence):
+        studio.importers.read(path)
+
+
+def test_a_folder_is_no_file_and_is_told_in_one_sentence(studio: Studio, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        studio.importers.read(tmp_path)
+    assert refused.value.message == f"{tmp_path} is a folder."
+
+
+def test_a_larger_limit_holds_for_workflows_too(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(WORKFLOW | {"pinData": {"Start": ["x" * 11_000_000]}}))
+    with studio_at(home, import_limit_bytes=20_000_000) as studio:
+        assert studio.importers.read(path).name == "Flow"
+
+
+def test_an_earlier_import_is_found_without_looking_through_all(studio: Studio) -> None:
+    query = (
+        "select * from design_sessions where provider = 'import' and instruction = ? order by updated_at desc"
+    )
+    with studio.store.read() as db:
+        (plan,) = {row["detail"] for row in db.execute(f"explain query plan {query}", ["x"])} - {
+            "USE TEMP B-TREE FOR ORDER BY"
+        }
+    assert plan.startswith("SEARCH design_sessions USING INDEX")
+
+
 def test_a_format_that_is_given_wins(studio: Studio, agent: Path) -> None:
     assert studio.importers.persona_md(agent).format == "persona_md"
     with pytest.raises(InvalidInput, match=r"no format “n8m”.*“n8n”"):
@@ -251,7 +321,7 @@ def test_another_scheme_is_no_address_to_import_from(studio: Studio, url: str) -
     [
         (b"gone", 404, "text/plain", ToolError, "answered 404"),
         (b"<html>", 200, "text/html; charset=utf-8", InvalidInput, "a web page, not with a file"),
-        (b"x" * 5000, 200, "application/json", TooLarge, "more than 1,000 bytes"),
+        (b"x" * 5000, 200, "application/json", TooLarge, "more than 1,000 bytes.*import_limit_bytes"),
     ],
 )
 def test_an_answer_that_is_no_file_is_refused(

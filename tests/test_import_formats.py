@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHARED
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.shared import SHARED
 
 from personas_nb.design.formats import desktop, front_matter, persona_md, subagent
 from personas_nb.design.formats.recognition import format_of, read
@@ -103,6 +104,18 @@ def test_tools_may_be_a_list_or_have_commas_between_them(tools: str) -> None:
 def test_tools_are_found_beside_a_description_with_a_colon(tools: str) -> None:
     report = subagent.read(f"---\nname: a\ndescription: Use on: all\ntools: {tools}\n---\nYou.", "a.md")
     assert report.draft.suggested_tools == ("file_read",)
+
+
+def test_tools_that_are_switched_off_are_not_given() -> None:
+    text = SUBAGENT.replace("description", "tools: {Read: true, Write: false}\ndescription")
+    assert subagent.read(text, "a.md").draft.suggested_tools == ("file_read",)
+
+
+def test_a_secret_is_named_by_the_field_that_held_it() -> None:
+    text = SUBAGENT.replace("description", "env: {API_KEY: sk-0123456789abcdefghij}\ndescription")
+    report = subagent.read(f"{text} Use sk-0123456789abcdefghij.", "a.md")
+    assert [each.source for each in report.of("dropped")] == ["env", "env.API_KEY", "the text"]
+    assert "0123456789" not in str(report.to_dict()) + report.draft.model_dump_json()
 
 
 def test_a_tool_with_a_pattern_in_brackets_is_one_tool() -> None:

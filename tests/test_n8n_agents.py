@@ -290,3 +290,78 @@ def test_a_connector_goes_to_the_addresses_that_are_used_only() -> None:
     assert google.credential_fields == ("base_url", "base_url_2", "token")
     assert '"default": "https://sheets.googleapis.com"' in google.setup_instructions
     assert '"default": "https://www.googleapis.com"' in google.setup_instructions
+
+
+def agent_that_has(*tools: dict[str, Any], **links: dict[str, Any]) -> ImportReport:
+    nodes = [node("Start", "manualTrigger"), node("Boss", "agent"), *tools]
+    return imported(nodes, {"Start": to("Boss"), **links})
+
+
+def test_an_agent_that_is_a_tool_is_described_with_its_own_prompt_and_tools() -> None:
+    report = agent_that_has(
+        node(
+            "Helper",
+            "agentTool",
+            {"toolDescription": "Researches", "options": {"systemMessage": "You look."}},
+        ),
+        node("Sum", "toolCode", {"jsCode": "return a + b"}),
+        node(
+            "Calendar",
+            "googleCalendarTool",
+            {"operation": "getAll"},
+            credentials={"googleCalendarOAuth2Api": {}},
+        ),
+        node("Own model", "lmChatOllama", {"model": "llama3.2"}),
+        node("Boss model", "lmChatAnthropic", {"model": "claude-sonnet-4"}),
+        **{
+            "Boss model": to("Boss", kind="ai_languageModel"),
+            "Own model": to("Helper", kind="ai_languageModel"),
+        },
+        Helper=to("Boss", kind="ai_tool"),
+        Sum=to("Helper", kind="ai_tool"),
+        Calendar=to("Helper", kind="ai_tool"),
+    )
+    assert "\n     - `Sum`: Do with the items what this does (JavaScript): text 2." in steps(report)
+    assert "\n     - `Calendar`: In Google Calendar: list" in steps(report)
+    prompt = report.draft.full_prompt_markdown
+    assert "Text 1 · system message of `Helper`, a tool of `Boss`:\n```text\nYou look.\n```" in prompt
+    assert (
+        "Text 2 · code of `Sum`, a tool of `Helper`, a tool of `Boss`:\n```text\nreturn a + b\n```" in prompt
+    )
+    assert [each.name for each in report.draft.suggested_connectors] == ["google"]
+    assert report.draft.suggested_model_profile == ModelProfile(provider="anthropic", model="claude-sonnet-4")
+    assert "this one is not used" in entry(report, "Own model").reason
+
+
+def test_agents_that_are_tools_of_each_other_are_described_once() -> None:
+    report = agent_that_has(
+        node("One", "agentTool", {"options": {"systemMessage": "You are one."}}),
+        node("Two", "agentTool", {"options": {"systemMessage": "You are two."}}),
+        One={"ai_tool": [[{"node": "Boss", "type": "ai_tool"}, {"node": "Two", "type": "ai_tool"}]]},
+        Two=to("One", kind="ai_tool"),
+    )
+    assert steps(report).count("`One`:") == 2
+    assert report.draft.full_prompt_markdown.count("You are one.") == 1
+    assert "a task of its own, which you do yourself" in steps(report)
+
+
+def test_ten_thousand_agents_in_each_other_are_read_and_what_is_left_out_is_told() -> None:
+    count = 10_000
+    helpers = [node(f"A{number}", "agentTool") for number in range(count)]
+    links = {f"A{number + 1}": to(f"A{number}", kind="ai_tool") for number in range(count - 1)}
+    last = node("Deep", "toolCode", {"jsCode": "return 1"})
+    deep = {"Deep": to(f"A{count - 1}", kind="ai_tool"), "A0": to("Boss", kind="ai_tool")}
+    report = agent_that_has(*helpers, last, **links, **deep)
+    assert len(steps(report)) < 5_000
+    found = entry(report, "Deep")
+    assert (found.outcome, "The instructions do not name it" in found.reason) == ("needs_human", True)
+
+
+def test_a_parser_that_repairs_answers_has_the_form_of_the_one_it_holds() -> None:
+    report = agent_that_has(
+        node("Repair", "outputParserAutofixing"),
+        node("Form", "outputParserStructured", {"jsonSchemaExample": '{"total": 1}'}),
+        Repair=to("Boss", kind="ai_outputParser"),
+        Form=to("Repair", kind="ai_outputParser"),
+    )
+    assert 'JSON like this:\n{"total": 1}' in report.draft.full_prompt_markdown

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.shared import SHARED
 
 from personas_nb.design.formats.n8n import read
 from personas_nb.design.formats.report import ImportReport
@@ -19,9 +19,7 @@ from personas_nb.errors import InvalidInput
 from personas_nb.triggers import cron
 from personas_nb.views.design import design_card, flow_markdown
 
-FOLDER = (
-    Path(os.environ.get("SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data") / "n8n"
-)
+FOLDER = SHARED / "n8n"
 FILES = sorted(FOLDER.glob("*.json"))
 WORKFLOWS, DAMAGED = FILES[:38], FILES[38:]
 AFTER = datetime(2027, 1, 1, tzinfo=UTC)

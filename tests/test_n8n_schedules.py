@@ -49,6 +49,9 @@ def same_fires(one: str, other: str) -> bool:
         ({"field": "cronExpression", "expression": "0 8 * * 1-5"}, "0 8 * * 1-5"),
         ({"field": "cronExpression", "expression": " 0  0 6-12 ? * MON-FRI "}, "0 6-12 * * 1-5"),
         ({"field": "cronExpression", "expression": "@daily"}, "0 0 * * *"),
+        ({"field": "cronExpression", "expression": "=0 9 * * 1"}, "0 9 * * 1"),
+        ({"field": "cronExpression", "expression": "={{ '0 30 9 * * 1-5' }}"}, "30 9 * * 1-5"),
+        ({"field": "days", "triggerAtHour": "=9"}, "0 9 * * *"),
     ],
     ids=str,
 )
@@ -90,8 +93,19 @@ def test_every_third_month_counts_from_january_and_says_so() -> None:
     assert "counted from January" in due.problem
 
 
-def test_every_fifth_month_is_every_month_and_asks() -> None:
-    assert "every 5. month" in rule(field="months", monthsInterval=5).problem
+@pytest.mark.parametrize(
+    ("count", "months", "said"), [(5, "1,6,11", "counted from January"), (24, "1", "every January")]
+)
+def test_months_that_do_not_divide_the_year_fire_no_oftener_than_in_n8n_s_cron(
+    count: int, months: str, said: str
+) -> None:
+    due = rule(field="months", monthsInterval=count)
+    assert due.cron == f"0 0 1 {months} *"
+    assert said in due.problem
+
+
+def test_second_zero_needs_no_word() -> None:
+    assert rule(field="cronExpression", expression="00 30 9 * * *") == Due("30 9 * * *")
 
 
 def test_a_month_without_a_31st_is_told() -> None:

@@ -180,7 +180,9 @@ def test_mail_and_files_have_tools_of_their_own(
         ("gmail", {"operation": "addLabels", "labelIds": ["x"]}),
         ("executeCommand", {"command": "rm -rf /"}),
         ("ssh", {}),
-        ("postgres", {"query": "SELECT 1"}),
+        ("postgres", {"query": "UPDATE orders SET paid = true"}),
+        ("postgres", {"query": "WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone"}),
+        ("postgres", {"operation": "insert"}),
         ("mySqlTool", {}),
         ("extractFromFile", {"operation": "pdf"}),
         ("code", {"jsCode": "return 1"}),
@@ -205,6 +207,33 @@ def test_code_is_quoted_and_never_a_tool() -> None:
     assert words.startswith("Do with the items what this does (JavaScript): text 1.")
     assert "keep with agent_memory" in words
     assert tools == ()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {
+            "operation": "executeQuery",
+            "query": "=-- late ones\nSELECT * FROM orders WHERE day < '{{ $json.day }}'",
+        },
+        {"operation": "executeQuery", "query": "(WITH a AS (SELECT 1) SELECT * FROM a)"},
+        {"operation": "select", "table": {"__rl": True, "value": "orders"}},
+    ],
+    ids=["query", "with", "select"],
+)
+def test_a_query_that_reads_postgres_has_its_tool_and_connector(parameters: dict[str, Any]) -> None:
+    report = after_manual(node("Late", "postgres", parameters, credentials={"postgres": {}}))
+    assert entry(report, "Late").outcome == entry(report, "credential postgres").outcome == "mapped"
+    assert report.draft.suggested_tools == ("postgres_query",)
+    assert [each.name for each in report.draft.suggested_connectors] == ["postgres"]
+
+
+def test_the_outputs_of_a_switch_that_computes_are_counted_as_n8n_does() -> None:
+    way = node("Way", "switch", {"mode": "expression", "output": "={{ $json.way }}"})
+    nodes = [node("Start", "manualTrigger"), way, node("First", "set"), node("Third", "set")]
+    text = steps(imported(nodes, {"Start": to("Way"), "Way": to("First", "|", "|", "Third")}))
+    assert "Choose the output `‹way›`, counted from 0." in text
+    assert "   - `output 0`: step 2.\n   - `output 1`: nothing more to do.\n   - `output 2`: step 3." in text
 
 
 def test_who_waits_for_an_answer_asks_by_manual_review() -> None:

@@ -77,6 +77,8 @@ def test_a_literal_key_in_a_request_is_dropped_and_named(key: str, parameters: d
         "access_token",
         "authToken",
         "Cookie",
+        "X-Auth-Key",
+        "Ocp-Apim-Subscription-Key",
     ],
 )
 def test_a_field_whose_name_says_so_holds_a_secret_of_any_form(name: str) -> None:
@@ -89,6 +91,20 @@ def test_a_field_whose_name_says_so_holds_a_secret_of_any_form(name: str) -> Non
     assert [one.source for one in report.entries if one.outcome == "dropped"] == ["Call", "Direct"]
     assert all(f"(`{plain(name)}`)" in one.reason for one in report.entries if one.outcome == "dropped")
     assert LEFT_OUT in steps(report)
+
+
+@pytest.mark.parametrize("name", ["key", "appid"])
+def test_a_parameter_named_key_holds_a_secret_where_its_value_looks_drawn(name: str) -> None:
+    def dropped(value: str) -> bool:
+        query = {"queryParameters": {"parameters": [{"name": name, "value": value}]}}
+        report = after_manual(node("Call", "httpRequest", {"url": "https://x.org", **query}))
+        return value not in everything(report)
+
+    assert [dropped(value) for value in ("b6907d289e10d714a6e88b30761fae22", "created_at", "order-2027")] == [
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +135,8 @@ def test_a_place_for_a_secret_is_none(value: str) -> None:
         "PASSWORD: `tuesday42blue`",
         "fetch('https://me:tuesday42blue@x.org/')",
         "curl -H 'Authorization: Bearer tuesday42blue'",
+        "curl -s -u admin:tuesday42blue https://x.org",
+        '{"X-Auth-Key": "tuesday42blue"}',
         "https://hooks.slack.com/services/T0001/B0001/tuesday42blue",
         "https://discord.com/api/webhooks/123456789012/tuesday42blue-x-y-z",
         "-----BEGIN RSA PRIVATE KEY-----\ntuesday42blue\n-----END RSA PRIVATE KEY-----",

@@ -129,6 +129,33 @@ def test_only_a_webhook_that_takes_post_and_answers_at_once_is_mapped() -> None:
         assert entry(started_by("webhook", parameters), "Trigger").outcome == "needs_human"
 
 
+@pytest.mark.parametrize("path", ["=orders", "={{ 'orders' }}"])
+def test_a_path_that_is_a_value_alone_is_no_expression(path: str) -> None:
+    report = started_by("webhook", {"path": path, "httpMethod": "={{ 'POST' }}"})
+    assert only(report).config == {"path": "orders", "methods": ["POST"]}
+    assert entry(report, "Trigger").outcome == "mapped"
+
+
+def test_the_inputs_of_a_sub_workflow_are_those_of_its_example() -> None:
+    example = {"inputSource": "jsonExample", "jsonExample": '{"order": 1, "customer": "x"}'}
+    report = started_by("executeWorkflowTrigger", example)
+    assert "Its input: `order` and `customer`." in entry(report, "Trigger").reason
+    assert (
+        "Its input"
+        not in entry(started_by("executeWorkflowTrigger", example | {"jsonExample": "{"}), "Trigger").reason
+    )
+
+
+def test_a_macro_at_midnight_asks_for_the_zone_and_an_hourly_one_does_not() -> None:
+    def asked(expression: str) -> bool:
+        rules = {"rule": {"interval": [{"field": "cronExpression", "expression": expression}]}}
+        return any(
+            each.source == "settings: timezone" for each in started_by("scheduleTrigger", rules).entries
+        )
+
+    assert [asked("@daily"), asked("@hourly")] == [True, False]
+
+
 def test_a_webhook_without_a_path_has_the_id_that_n8n_used() -> None:
     assert only(started_by("webhook", {}, webhookId="f6f9b174")).config["path"] == "f6f9b174"
 

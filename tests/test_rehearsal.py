@@ -143,6 +143,15 @@ def test_it_opens_no_connection_and_looks_no_name_up(studio: Studio, monkeypatch
     assert asked == []
 
 
+@pytest.mark.parametrize("marks", ["``", "“”", "<>"], ids=["code", "quotes", "angles"])
+def test_an_address_ends_before_the_mark_that_closes_it(studio: Studio, marks: str):
+    run = rehearsed(studio, f"Fetch {marks[0]}https://example.com/{{number}}{marks[1]} now.", "http_request")
+    assert (
+        run.tool_steps[0].output
+        == "Rehearsal: would send GET https://example.com/{number}; nothing was sent."
+    )
+
+
 def test_it_runs_where_a_key_exists_when_asked_to(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-real-looking-key")
     with studio_at(home) as studio:

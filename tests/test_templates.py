@@ -15,6 +15,7 @@ import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.shell import TestingShell, shell_in
 from template_sources import build
 
 from personas_nb import Studio
@@ -25,6 +26,7 @@ from personas_nb.entities.design import DesignResult
 from personas_nb.entities.template import DesignTemplate
 from personas_nb.errors import Conflict, InvalidInput, NotFound
 from personas_nb.store.templates import TemplateIndex
+from personas_nb.verbs.completion import complete
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = sorted((ROOT / "templates").glob("*.ipynb"))
@@ -290,6 +292,64 @@ def test_whatever_a_text_holds_the_cell_still_assigns_it(text: str):
 def test_settings_that_would_have_to_be_run_are_refused(source: str):
     with pytest.raises(InvalidInput):
         with_settings(source, {"days": 7})
+
+
+# ── as a verb ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestingShell]:
+    monkeypatch.setenv("PERSONAS_PROVIDER", "rehearsal")
+    monkeypatch.chdir(tmp_path)
+    yield from shell_in(tmp_path)
+
+
+def test_the_verb_lists_them_and_says_what_can_be_set(shell: TestingShell):
+    shell.run("%persona templates")
+    assert all(name in shell.text for name in NAMES)
+    shell.run("%persona templates show arxiv-digest")
+    assert "what you work on, in your words" in shell.text
+    assert "--set most=5" in shell.text
+
+
+def test_the_verb_opens_a_copy_with_values_in_quotes_and_says_what_came_of_it(shell: TestingShell):
+    shell.user_ns["field"] = "sparse = dense"
+    shell.run(
+        '%persona templates use arxiv-digest --set name="My papers" categories=stat.ME interests={field}'
+    )
+    assert "my-papers.ipynb" in shell.text
+    assert "My papers · version 1" in shell.text
+    with Studio() as studio:
+        prompt = studio.personas.get("my-papers").structured_prompt
+    assert prompt is not None
+    assert prompt.custom_sections[0].content.startswith(
+        "- categories: stat.ME\n- interests: sparse = dense\n"
+    )
+    shell.run(
+        '%persona templates use arxiv-digest --set name="My papers" categories=stat.ME interests={field}'
+    )
+    assert "it was there already" in shell.text
+    shell.run("%persona show My papers")
+    assert "stat.ME" in shell.text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("grace_days", "“grace_days” sets nothing"),
+        ("grace_days=1 grace_days=2", "grace_days is set twice"),
+        ("grace_days=soon", "grace_days must be a whole number"),
+    ],
+)
+def test_the_verb_refuses_what_sets_nothing(shell: TestingShell, words: str, said: str):
+    with pytest.raises(InvalidInput, match=said):
+        shell.run(f"%persona templates use invoice-watcher --set {words}")
+
+
+def test_names_and_parameters_are_completed(studio: Studio):
+    assert complete("templates use inv", lambda: studio) == ("inv", ["invoice-watcher"])
+    found = complete("templates use invoice-watcher --set gr", lambda: studio)
+    assert found == ("gr", ["grace_days="])
 
 
 # ── from a wheel ────────────────────────────────────────────────────────────────────────────────────────────

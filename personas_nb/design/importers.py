@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FILES_MAX = 10_000
 SUFFIXES = (".json", ".ipynb", ".md")
+_SMALLER = "Split it, or raise the setting import_limit_bytes."
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 Source = str | Path | Mapping[str, Any]
@@ -184,7 +185,7 @@ class Importers:
         if size_bytes > limit_bytes:
             raise TooLarge(
                 f"{name} is larger than the {limit_bytes:,} bytes that may be imported.",
-                hint="Split it, or raise the setting import_limit_bytes.",
+                hint=_SMALLER,
             )
 
     def _recipes(self, folder: Path) -> Mapping[str, Any] | None:
@@ -205,7 +206,10 @@ class Importers:
                 f"“{scheme}://” is no address to import from.", hint="Give a path, or http(s)://…."
             )
         limit_bytes = self._settings.import_limit_bytes
-        fetched = self._run(http_fetch(self._settings, url, limit_bytes=limit_bytes))
+        try:
+            fetched = self._run(http_fetch(self._settings, url, limit_bytes=limit_bytes))
+        except TooLarge as error:
+            raise TooLarge(error.message, hint=_SMALLER) from None
         host = urlsplit(url).hostname or "the address"
         if fetched.status != 200:
             raise ToolError(

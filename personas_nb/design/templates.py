@@ -112,16 +112,18 @@ class Templates:
         if files == self._stocked:
             return
         there = self._index.sources()
-        templates = {each.name: each for each in self.list()}
-        ours = {name for name, source in there.items() if source.startswith(_SHIPPED)}
-        changed = [
-            each.indexed
-            for name, each in templates.items()
-            if (name in ours or name not in there) and there.get(name) != source_of(each.file, each.digest)
-        ]
+        here = {path: source_of(path.name, formats.digest_of(path.read_bytes())) for path in self._files()}
+        known = set(there.values())
+        gone = {
+            name
+            for name, source in there.items()
+            if source.startswith(_SHIPPED) and source not in here.values()
+        }
+        found = (self._template(path) for path, source in here.items() if source not in known)
+        changed = [each.indexed for each in found if each and (each.name not in there or each.name in gone)]
         if changed:
             self._index.put(*changed)
-        for name in ours - templates.keys():
+        for name in gone - {each.name for each in changed}:
             self._index.remove(name)
         self._stocked = files
 

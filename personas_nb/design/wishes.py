@@ -55,8 +55,8 @@ _NO_SENDING = re.compile(
     _I,
 )
 _NOT_THERE = re.compile(
-    r"\b(?:don['’]?t|do not|never|stop|no longer|not)\s+(?:\w+\s+){1,4}?(?:to|on|in|via|over|through|with)\s+(?:the\s+)?"
-    r"(?P<what>\w+)(?:\s+channel)?(?=\s*(?:[,.;!\n]|$|\b(?:and|but|instead|any ?more)\b))",
+    r"\b(?:don['’]?t|do not|never|stop|no longer|not)\s+(?:\w+\s+){1,4}?(?:to|on|in|via|over|through|with)\s+"
+    r"(?:the\s+)?(?P<what>\w+)(?:\s+channel)?(?=\s*(?:[,.;!\n]|$|\b(?:and|but|instead|any ?more)\b))",
     _I,
 )
 _TIME = re.compile(

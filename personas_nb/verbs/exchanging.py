@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from personas_nb.verbs.call import Call, noted
-from personas_nb.views.marks import plural
 from personas_nb.views.view import View
 
 
@@ -25,6 +24,7 @@ def import_(call: Call) -> View:
     call.desk.session_id = session.id
     if call["apply"]:
         from personas_nb.verbs.designing import apply
+        from personas_nb.views.marks import plural
 
         call.arguments |= {"name": None, "session": session.id}
         applied = apply(call)

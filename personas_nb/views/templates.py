@@ -43,7 +43,9 @@ def template_card(template: Template) -> View:
             ("would start", starts or "when you run it"),
         ]
     )
-    rows: list[list[Cell]] = [[Code(each.name), Code(_typed(each)), Words(each.meaning)] for each in template.parameters]
+    rows: list[list[Cell]] = [
+        [Code(each.name), Code(_typed(each)), Words(each.meaning)] for each in template.parameters
+    ]
     page.table((), rows, heading="What you can set")
     numbers = (each for each in template.parameters if not isinstance(each.value, str))
     example = next(numbers, template.parameters[0])

@@ -12,6 +12,7 @@ from typing import Any
 from personas_nb.errors import InvalidInput, TooLarge
 
 DEPTH_LIMIT = 100
+_ODD = ("\\ud", "\\uD", "\\u0000")  # escapes of what may be unstorable
 _UNSTORABLE = dict.fromkeys([0, *range(0xD800, 0xE000)], "\ufffd")
 
 
@@ -64,17 +65,17 @@ def object_of(data: str | bytes, source: str) -> dict[str, Any]:
         )
     if not value:
         raise InvalidInput(f"{source} is an empty object: there is nothing in it.", hint="Export it again.")
-    return _checked(value, source, has_escapes="\\u" in text)
+    return _checked(value, source, is_odd=any(sign in text for sign in _ODD))
 
 
 def checked_object(value: Any, source: str) -> dict[str, Any]:
     """The same for data that somebody has parsed already."""
     if not isinstance(value, dict) or not value:
         raise InvalidInput(f"{source} must be a filled object, not {_kind(value)}.")
-    return _checked(value, source, has_escapes=True)
+    return _checked(value, source, is_odd=True)
 
 
-def _checked(value: dict[str, Any], source: str, *, has_escapes: bool) -> dict[str, Any]:
+def _checked(value: dict[str, Any], source: str, *, is_odd: bool) -> dict[str, Any]:
     level: list[Any] = [value]
     depth = 0
     while level:
@@ -87,7 +88,7 @@ def _checked(value: dict[str, Any], source: str, *, has_escapes: bool) -> dict[s
             for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, dict | list)
         ]
-    clean: dict[str, Any] = _storable(value) if has_escapes else value
+    clean: dict[str, Any] = _storable(value) if is_odd else value
     return clean
 
 

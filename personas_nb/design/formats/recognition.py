@@ -38,7 +38,7 @@ def read(
     ``recipes`` are those that a template of Personas Desktop may refer to. Raises ``InvalidInput`` and ``TooLarge``
     with one sentence and the next step.
     """
-    given, document = data, None
+    document = None
     if format:
         chosen = format_named(format)
     else:
@@ -46,7 +46,7 @@ def read(
     if chosen == "n8n":
         from personas_nb.design.formats import n8n
 
-        return n8n.read(given if document is None else data, source, document=document)
+        return n8n.read(data, source, document=document)
     data = data if document is None else document
     if chosen == "desktop":
         return desktop.read(data, source, recipes=recipes)

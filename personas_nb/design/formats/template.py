@@ -80,7 +80,7 @@ class Template:
 
 def source_of(file: str, digest: str) -> str:
     """Where an indexed template comes from, and which state of it that was."""
-    return f"templates/{file}#{digest}"
+    return f"shipped:{file}#{digest}"
 
 
 def digest_of(data: bytes) -> str:

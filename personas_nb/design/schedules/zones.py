@@ -52,7 +52,7 @@ def _zone(match: re.Match[str]) -> Piece | None:
     said = " ".join((match["name"] or match["short"] or match["city"] or match["place"]).lower().split())
     said = re.sub(r" (?:standard|daylight|summer)$", "", said)
     name = _zones().get(said) or _zones().get(said.rpartition(" ")[2])  # “at berlin time”
-    if match["place"] and not _AFTER_A_TIME.search(match.string[: match.start()]):
+    if match["place"] and not _AFTER_A_TIME.search(match.string[max(0, match.start() - 20) : match.start()]):
         return None  # “the weather in London”
     return Piece("zone", zone=name, weak=True) if name else None
 

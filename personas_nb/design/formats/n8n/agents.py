@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from personas_nb.design.formats.n8n.document import Node
 from personas_nb.design.formats.n8n.expressions import value_words
-from personas_nb.design.formats.n8n.nodes import Step, long_text, mark, parameter
+from personas_nb.design.formats.n8n.nodes import Step, long_text, mark, parameter, shifted
 from personas_nb.design.formats.n8n.text import code, humanised, listed, plain
 from personas_nb.entities.base import made
 from personas_nb.entities.model_profile import ModelProfile
@@ -103,14 +103,13 @@ def thinking_step(node: Node, attached: Attached, tool_steps: Sequence[tuple[Nod
     tools: list[str] = []
     connectors: list[str] = []
     lines: list[str] = []
-    for tool, step in tool_steps[:MAX_TOOLS]:
-        said = step.words
-        for number, quoted in enumerate(step.texts):
-            texts.append(quoted)
-            said = said.replace(mark(number), mark(len(texts) - 1))
+    for tool, step in tool_steps:
+        said = shifted(step.words, len(texts))
+        texts += [(f"{title} of {code(tool.name, 60)}, a tool", text) for title, text in step.texts]
         about = tool.text("toolDescription") or tool.text("description")
         when = f" (when: {code(long_text(about, 400), 300)})" if about else ""
-        lines.append(f"   - {code(tool.name)}{when}: {said}")
+        below = said.replace("\n", "\n  ")  # the tools of an agent that is a tool
+        lines.append(f"   - {code(tool.name)}{when}: {below}")
         tools += step.tools
         connectors += step.connectors
     if lines:

@@ -73,6 +73,10 @@ def _compared(left: Any, operation: str, right: Any) -> str:
 def switch_cases(node: Node) -> list[tuple[str, str]]:
     """The outputs of a Switch: what each is called, and when it is taken."""
     subject = value_words(node.at("value1")) if node.at("value1") is not None else ""
+    if node.text("mode") == "expression":
+        count = node.at("numberOutputs")
+        known = count if isinstance(count, int) and 0 < count <= 100 else 4
+        return [(f"output {number}", "") for number in range(known)]
     cases: list[tuple[str, str]] = []
     old = node.items("rules", "rules")
     for number, rule in enumerate((node.items("rules", "values") or old)[:100]):
@@ -151,7 +155,7 @@ def branch_words(node: Node) -> str:
         cases = [f"{code(name)}: {when}" for name, when in switch_cases(node) if when]
         computed = node.text("output") if node.text("mode") == "expression" else ""
         if computed:
-            return f"Choose the output {value_words(computed)}"
+            return f"Choose the output {value_words(computed)}, counted from 0"
         return f"Choose: {'; '.join(cases)}" if cases else "Choose one of the ways"
     asked = condition_words(node) or "the condition (none is given in the file)"
     if node.kind == "filter":

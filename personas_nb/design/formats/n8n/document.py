@@ -92,7 +92,7 @@ def parse(
 ) -> Workflow:
     """The workflow in a file. Raises ``InvalidInput`` for what is none, ``TooLarge`` over 10 MiB.
 
-    A ``document`` is what the text was parsed to already, whatever its size; it is changed.
+    A ``document`` is what the text was parsed to already, whatever its size; it is used up.
     """
     raw = _written(text, source) if isinstance(text, Mapping) else text
     if document is None or isinstance(raw, bytes):
@@ -110,6 +110,7 @@ def parse(
     name = document.get("name")
     title = name_like(secrets.scrubbed(name)) if isinstance(name, str) else ""
     reading.rest(document)
+    document.clear()  # who gave it may hold it until all is done, and it is large
     zone = settings.get("timezone")
     return Workflow(
         name=title or _name_from(source),

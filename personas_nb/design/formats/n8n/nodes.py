@@ -43,6 +43,11 @@ def mark(number: int) -> str:
     return f"\x00{number}\x00"
 
 
+def shifted(words: str, by: int) -> str:
+    """The words of a step whose texts come after ``by`` others."""
+    return re.sub("\x00(\\d+)\x00", lambda place: mark(int(place[1]) + by), words)
+
+
 def describe(node: Node) -> Step:
     """The node as a step; sub-nodes of agents are described by what holds them."""
     base = re.sub(r"(?<=[a-z])(?:Tool|HitlTool)$", "", node.kind) if node.kind != "Tool" else node.kind
@@ -443,11 +448,31 @@ def _machine(what: str) -> Callable[[Node], Step]:
     return family
 
 
+_READS = re.compile(r"(?:\s|--[^\n]*\n|[=(])*(?:select|with|values|table|show|explain)\b", re.IGNORECASE)
+_WRITES = re.compile(r"\b(?:insert\s+into|update\s+\S+\s+set|delete\s+from|merge\s+into)\b", re.IGNORECASE)
+
+
 def _database(node: Node, label: str) -> Step:
     query = node.text("query")
     texts = [("query", long_text(query, 2_000))] if query else []
     said = "" if query else parameter_words(node)
     what = f"run text {mark(0)}" if query else humanised(node.text("operation") or "read")
+    if label == "PostgreSQL":
+        reads = (
+            _READS.match(query) and not _WRITES.search(query) if query else node.text("operation") == "select"
+        )
+        if reads:
+            words = f"In {label}: {what}{f' ({said})' if said else ''}, with `postgres_query`."
+            reason = "Read with postgres_query."
+            return Step(words, "mapped", reason, ("postgres_query",), ("postgres",), texts, kind="tool")
+        return Step(
+            f"In {label}: {what}{f' ({said})' if said else ''}.",
+            "needs_human",
+            "postgres_query only reads. To write, make a function of the notebook that does, and a tool of it: "
+            "`%persona tools add FUNCTION`.",
+            texts=texts,
+            kind="tool",
+        )
     return Step(
         f"In {label}: {what}{f' ({said})' if said else ''}.",
         "needs_human",

@@ -38,6 +38,9 @@ from personas_nb.errors import InvalidInput
 from personas_nb.triggers import cron
 
 MAX_NOTES_CHARS = 2_000
+MAX_AGENTS_DEEP = 4
+"""How deep agents that are tools of agents are described."""
+_TOOL_KINDS = ("ai_tool", "ai_agent", "ai_vectorStore", "ai_retriever")
 
 
 def is_n8n(document: Any) -> bool:
@@ -60,7 +63,7 @@ def read(
     """The workflow as a draft, with an entry for every node, credential and setting; ``text`` may be parsed already.
 
     Pure: no file is read, no server asked, no expression evaluated. A ``document`` is what somebody parsed the text
-    to, within a limit of their own; it is changed. Raises ``InvalidInput`` for what is no workflow, ``TooLarge`` over
+    to, within a limit of their own; it is used up. Raises ``InvalidInput`` for what is no workflow, ``TooLarge`` over
     10 MiB.
 
     >>> report = read('{"nodes": [{"name": "Cron", "type": "n8n-nodes-base.cron", "parameters": {"triggerTimes":'
@@ -90,6 +93,7 @@ class _Import:
             (start.node, start) for start in self._starts.values() if not start.node.disabled
         ]
         self._tools: dict[int, Step] = {}
+        self._agents: set[int] = set()
         self._steps = self._numbered()
         self._asking = {one.node.place for one in self._steps if one.step.kind == "review"}
 
@@ -153,8 +157,8 @@ class _Import:
         ]
 
     def _step(self, node: Node) -> Step:
-        attached = self._attached(node)
         if not agents.is_agent(node) and node.kind != "mcpTrigger":
+            attached = self._attached(node)
             step = describe(node)
             self._parts.append((node, step))
             _ask_for_variables(step)
@@ -163,30 +167,41 @@ class _Import:
                 subs = listed([code(sub.name, 60) for _, sub in attached[:6]])
                 step.reason = f"{step.reason} With {subs}.".strip()
             return step
-        tools = [
-            (sub, self._tool(sub))
-            for kind, sub in attached
-            if kind in ("ai_tool", "ai_agent", "ai_vectorStore", "ai_retriever")
-        ]
+        return self._thinking(node, 0)
+
+    def _thinking(self, node: Node, depth: int) -> Step:
+        """An agent with what hangs on it; ``depth`` is how many agents it is a tool of."""
+        attached = self._attached(node)
         models = [sub for kind, sub in attached if kind == "ai_languageModel"]
         for model in models or (
             [node] if node.kind in ("openAi", "anthropic", "googleGemini", "ollama") else []
         ):
             self._models.append((model, *agents.model_of(model)))
-        thinking = agents.thinking_step(node, attached, tools)
+        used = [sub for kind, sub in attached if kind in _TOOL_KINDS][: agents.MAX_TOOLS]
+        thinking = agents.thinking_step(node, attached, [(sub, self._tool(sub, depth)) for sub in used])
         _tell_shortened(thinking)
         return thinking
 
-    def _tool(self, sub: Node) -> Step:
-        """A tool of an agent; an agent that is a tool is told by its name."""
+    def _tool(self, sub: Node, depth: int) -> Step:
+        """A tool of an agent; an agent that is one is described where it is met first, with its own tools."""
         if agents.is_agent(sub):
-            return Step("a task of its own, which you do yourself.", "absorbed")
+            if sub.place in self._agents or depth >= MAX_AGENTS_DEEP:
+                return Step("a task of its own, which you do yourself.", "absorbed")
+            self._agents.add(sub.place)  # before it is described: it may be a tool of its own tools
+            return self._thinking(sub, depth + 1)
         if sub.place not in self._tools:
             self._tools[sub.place] = describe(sub)
             self._parts.append((sub, self._tools[sub.place]))
         return self._tools[sub.place]
 
     def _attached(self, node: Node) -> list[tuple[str, Node]]:
+        """What hangs on a node; a parser that repairs answers stands for the one that it has."""
+        found = self._hanging(node)
+        repairing = [sub for _, sub in found if sub.kind == "outputParserAutofixing"]
+        inner = [one for sub in repairing for one in self._hanging(sub) if one[0] == "ai_outputParser"]
+        return [*found, *inner]
+
+    def _hanging(self, node: Node) -> list[tuple[str, Node]]:
         return [(kind, self._nodes[place]) for kind, place in self._graph.attached.get(node.place, ())]
 
     # ── what is told of each part ───────────────────────────────────────────────────────────────────────────
@@ -230,10 +245,11 @@ class _Import:
                 belongs += f" {words}" if profile is None or profile == self._model() else f" {_ONE_MODEL}"
             elif kind == "ai_memory":
                 belongs += " The persona has memories of its own (agent_memory)."
-            elif kind in ("ai_tool", "ai_vectorStore", "ai_retriever") and not agents.is_agent(node):
-                step = self._tool(node)
-                outcome = step.outcome
-                belongs += f" {step.reason}"
+            elif kind in _TOOL_KINDS and not agents.is_agent(node):
+                known = self._tools.get(node.place)
+                step = known or describe(node)
+                outcome = step.outcome if known else "needs_human"
+                belongs += f" {step.reason}{'' if known else f' {_NOT_TOLD}'}"
             self._tell(node, outcome, belongs)
 
     def _tell_unreached(self) -> None:
@@ -434,6 +450,7 @@ _SETTINGS = (
 _VARIABLE = re.compile(r"‹n8n's (?:environment )?variable (\w{1,80})›")
 _SHOWN = {"agent": "Thinks", "decision": "Decides", "loop": "Repeats", "review": "Asks you"}
 _ONE_MODEL = "A persona thinks with one model, that of another agent; this one is not used."
+_NOT_TOLD = "The instructions do not name it: say there what it is for."
 _NOTE_KEPT: tuple[Outcome, str] = ("absorbed", "The note is quoted in the prompt, as its author's.")
 _NOTE_MANY: tuple[Outcome, str] = ("dropped", "There are more notes than the prompt takes.")
 _NOTE_EMPTY: tuple[Outcome, str] = ("dropped", "The note is empty.")
@@ -461,4 +478,4 @@ def _is_passed_through(node: Node) -> bool:
 def _hours(start: Start) -> list[str]:
     """The hour fields of the schedules of a start; a macro is at midnight, but for ``@hourly``."""
     crons = [trigger.config["cron"] for trigger in start.triggers if "cron" in trigger.config]
-    return ["*" if when == "@hourly" else (when.split() + ["0"])[1] for when in crons]
+    return ["*" if when == "@hourly" else [*when.split(), "0"][1] for when in crons]

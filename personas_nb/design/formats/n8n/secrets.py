@@ -17,9 +17,7 @@ LEFT_OUT = "[secret left out]"
 _LONG_CHARS = 14  # the shortest key that its form gives away
 _HEX_CHARS = 48
 
-_KEYED = (
-    r"api[_-]?key|apikey|access[_-]?key|token|secret|passw(?:or)?d|passphrase|authorization|private[_-]?key"
-)
+_KEYED = r"(?:api|access|auth|private|account|subscription)[_-]?key|token|secret|passw(?:or)?d|passphrase|authorization"
 # A text that has none of the words (in lower case) cannot match; each pattern runs in linear time.
 _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
     (tuple(words.split()) or ("",), re.compile(pattern))
@@ -56,6 +54,10 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
             "",
             rf"(?<![A-Za-z0-9])[0-9a-f]{{{_HEX_CHARS},}}(?![A-Za-z0-9])",
         ),  # what else is that long and hexadecimal
+        (
+            "curl",
+            r"\bcurl\b[^\n]{0,300}?\s(?:-u|--user)[ =]?[\"']?[^\s:\"'{}$]{1,80}:(?P<value>[^\s\"'{}$]{4,200})",
+        ),
         ("bearer basic", r"(?:[Bb]earer|BEARER|[Bb]asic)\s{1,5}(?P<value>[A-Za-z0-9._~+/=-]{12,})"),
         (
             "key= token= secret= signature= sig= password= appid=",
@@ -69,10 +71,13 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = tuple(
     )
 )
 _SURELY = re.compile(
-    r"(?i)api[_ -]?key|apikey|pass(?:word|wd|phrase)|secret|authorization|private[_ -]?key|access[_ -]?key"
+    r"(?i)(?:api|access|auth|private|account|subscription)[_ -]?key|pass(?:word|wd|phrase)|secret|authorization"
     r"|(?:access|auth|bot|refresh|bearer)[_ -]?token|x-auth"
 )
 _MAYBE = re.compile(r"(?i)(?:^|[_ .-]|[a-z])(?:token|credentials?|cookie|signature|bearer|pwd|pin)$")
+# The name of a parameter that holds a key, or anything else.
+_BARE = frozenset(("key", "appid"))
+_DRAWN = re.compile(r"(?=[A-Za-z_-]*\d)(?=[\d_-]*[A-Za-z])[A-Za-z0-9_-]{20,}")
 _PLACE_HOLDER = re.compile(
     r"(?i)your|x{4,}|\*{3,}|\.{3}|…|place ?holder|example|change ?me|dummy|insert|enter[_ -]|replace|<[^>]*>|\[[^\]]*\]"
     r"|\{[^}]*\}|\$\{|process\.env|^[A-Z]+(?:_[A-Z]+)+$|^(?:bearer|basic|token|null|undefined|true|false|none)$"
@@ -122,9 +127,9 @@ class Secrets:
                 if isinstance(value, dict | list):
                     waiting.append((value, name))
                 elif isinstance(value, str) and value:
-                    is_value = label and key in ("value", "stringValue", "fieldValue")
+                    is_value = bool(label) and key in ("value", "stringValue", "fieldValue")
                     held_by = label if is_value else name
-                    kept = LEFT_OUT if _is_held(held_by, value) else self.scrubbed(value)
+                    kept = LEFT_OUT if _is_held(held_by, value, is_value=is_value) else self.scrubbed(value)
                     if kept != value:
                         container[key] = kept
                         found.append(self.scrubbed(plain(held_by, 40)) or "text")
@@ -159,9 +164,14 @@ def _replaced(match: re.Match[str]) -> str:
     return f"{whole[match.start() : start]}{LEFT_OUT}{whole[end : match.end()]}"
 
 
-def _is_held(name: str, value: str) -> bool:
-    """Whether the field of that name holds a secret: its name says so, and its value is a literal."""
+def _is_held(name: str, value: str, *, is_value: bool) -> bool:
+    """Whether the field of that name holds a secret: its name says so, and its value is a literal.
+
+    ``is_value``: the name stands beside the value, as that of a parameter.
+    """
     strength = _sounds_secret(name)
+    if not strength and is_value and name.lower() in _BARE:
+        return _DRAWN.fullmatch(value) is not None and not _PLACE_HOLDER.search(value)
     if not strength or "{{" in value or value == LEFT_OUT or _PLACE_HOLDER.search(value[:200]):
         return False
     if strength == 2:

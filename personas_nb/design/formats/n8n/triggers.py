@@ -187,7 +187,9 @@ def _trigger(node: Node, due: Due, timezone: str, words: str) -> SuggestedTrigge
 
 def _poller(node: Node, timezone: str) -> Start:
     service = service_of(node.kind)
-    label = _LABELS.get(node.kind) or (service.label if service else humanised(node.kind.removesuffix("Trigger")))
+    label = _LABELS.get(node.kind) or (
+        service.label if service else humanised(node.kind.removesuffix("Trigger"))
+    )
     start = _timed(
         node,
         timezone,
@@ -288,7 +290,7 @@ def _fields(node: Node) -> list[str]:
     return [code(name, 60) for name in [*form, *inputs][:20] if isinstance(name, str) and name]
 
 
-def _keys(example: str) -> list[str]:
+def _keys(example: str) -> list[Any]:
     try:
         return list(json.loads(example))
     except (TypeError, ValueError, RecursionError):
