@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from support.shared import SHARED
 from support.shell import TestingShell, shell_in
 from support.studios import studio_at
