@@ -24,7 +24,6 @@ import sqlite3
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -65,7 +64,7 @@ class Worker:
         self.id = new_id()
         self.lock_path = store.home / "locks" / f"{self.id}.lock"
         self.is_stopping = False
-        self.loop = _new_loop()
+        self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_DaemonThreads())
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
@@ -171,17 +170,10 @@ class Worker:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._loop_thread.join(max(LAST_SECONDS, until - time.monotonic()))
         if not self._loop_thread.is_alive():
-            self._close_loop()
+            self.loop.close()
         if self._lock is not None:
             self._lock.release(force=True)
             self.lock_path.unlink(missing_ok=True)
-
-    def _close_loop(self) -> None:
-        # What did not end in time has nobody left to tell: it would be printed into some cell.
-        self.loop.set_exception_handler(lambda _loop, _context: None)
-        with suppress(OSError), warnings.catch_warnings():  # uvloop's, of a child process that still runs
-            warnings.simplefilter("ignore", ResourceWarning)
-            self.loop.close()
 
     async def tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await a coroutine in a task of the loop that is cancelled when the worker stops."""
@@ -261,15 +253,6 @@ class Worker:
             return
         for (_change, future), result in zip(changes, results, strict=True):
             future.set_result(result)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's, which takes a fifth less time for a hundred runs at once; where it does not exist, Python's own."""
-    try:
-        import uvloop
-    except ImportError:  # Windows, and interpreters that it was not built for
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 class _Written(Future[Any]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sqlite3
@@ -61,22 +60,6 @@ def threads() -> set[str]:
 
 
 # --- begin and end --------------------------------------------------------------------------------------
-
-
-def test_it_stops_quietly_while_a_child_process_of_it_runs(store: Store, capfd: pytest.CaptureFixture[str]):
-    async def begun() -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec("sleep", "60", stdout=asyncio.subprocess.PIPE)
-
-    worker = lend(store)
-    child = worker.run(begun())
-    give_back(worker)
-    assert threads() == set()
-    assert not is_alive(worker.lock_path)
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # closing the loop may have ended it
-        os.kill(child.pid, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
-    gc.collect()
-    assert capfd.readouterr().err == ""
 
 
 def test_reading_needs_no_worker(home: Path):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOG_NAME = "errors.log"
 LOG_LIMIT_BYTES = 5 * 2**20
+KEY_VARIABLES = ("PERSONAS_KEYRING", "PERSONAS_KEY_FILE")
 
 
 class Unexpected(PersonaError):
@@ -105,14 +106,16 @@ def _known(home: Path) -> Redactor:
         return key_redactor(settings)
     store = Store(home)
     try:
-        return key_redactor(settings, more=known_secrets(Credentials(store, _keys()))[0])
+        return key_redactor(
+            settings, more=known_secrets(Credentials(store, _keys(*map(os.environ.get, KEY_VARIABLES))))[0]
+        )
     finally:
         store.close()
 
 
 @cache
-def _keys() -> KeyRing:
-    """One for all errors: a locked keyring is waited for once."""
+def _keys(*_places: str | None) -> KeyRing:
+    """One for all errors: a locked keyring is waited for once; another one where the keys are kept elsewhere."""
     from personas_nb.vault.keys import KeyRing
 
     return KeyRing()
