@@ -312,6 +312,15 @@ def _settle(future: Future[T], function: Callable[..., T], arguments: Any, optio
         future.set_result(result)
 
 
+async def undisturbed(action: Awaitable[T]) -> T:
+    """Await to the end, also when cancelled meanwhile: what ends or is being stored must not stop half way."""
+    task = asyncio.ensure_future(action)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()
+
+
 def lend(store: Store) -> Worker:
     """The worker of this process and home, started if there is none; ``give_back`` it when done."""
     home = store.home.resolve()  # a home that is reached through a link is the same one

@@ -251,9 +251,7 @@ def persona_with_secrets(studio: Studio) -> Persona:
             "instructions": f"Send {json.dumps(PLANTED['a credential'])} and {PLANTED['a key of its own']}.",
         },
         model_profile={"provider": "custom", "model": "m", "auth_token": PLANTED["a key of its own"]},
-        notification_channels=(
-            {"type": "webhook", "enabled": True, "credential_id": "c1", "config": {"token": "x" * 20}},
-        ),
+        notification_channels=({"type": "webhook", "enabled": True, "config": {"token": "x" * 20}},),
     )
     env = {"API_TOKEN": PLANTED["an environment variable"]}
     studio.tools.add_server(persona, "odd", command=odd_server("plain"), env=env, check=False)

@@ -186,7 +186,9 @@ class Exporter:
 
     def _channels(self, persona: Persona) -> Iterator[SuggestedChannel]:
         """The persona's channels, and those of its design that wait for a credential."""
-        credentials = {row.id: row.connector for row in self._store.table("credentials", Credential).find()}
+        # The address of a channel is its own, no connector that somebody could add.
+        rows = self._store.table("credentials", Credential).find("connector != 'channel'")
+        credentials = {row.id: row.connector for row in rows}
         design = last_design(persona)
         suggested = {one.type: one for one in design.suggested_notification_channels} if design else {}
         for channel in persona.notification_channels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -32,7 +32,7 @@ from personas_nb.errors import Conflict, ModelError, NotFound, PersonaError, Sto
 from personas_nb.store.approvals import ApprovalTable
 from personas_nb.store.executions import ExecutionTable, RunEventTable, put_text
 from personas_nb.tools.preview import preview
-from personas_nb.worker import Worker, is_alive
+from personas_nb.worker import Worker, is_alive, undisturbed
 
 T = TypeVar("T")
 log = logging.getLogger("personas_nb.engine")
@@ -137,7 +137,7 @@ class Runner:
                 self.paused.add(prepared.execution.id)
             else:
                 pipe.finish(fields, [_ended_event(prepared, end)] if prepared.subject is None else [])
-            await _undisturbed(pipe.settled())
+            await undisturbed(pipe.settled())
         except Exception as error:
             prepared.redactor.clean(error)  # it will be logged
             raise
@@ -159,7 +159,7 @@ class Runner:
             asked = [_review(prepared, call) for call in paused.calls]
             return asked, json.dumps({"reviews": [review.id for review in asked], "conversation": said})
 
-        reviews, conversation = await _undisturbed(asyncio.to_thread(made))
+        reviews, conversation = await undisturbed(asyncio.to_thread(made))
         for review in reviews:
             pipe.take(
                 ApprovalAsked(tool=review.tool or "", call_id=review.call_id or "", review_id=review.id)
@@ -186,7 +186,7 @@ class Runner:
             return self.rooms.healing.after(execution, asked_seconds)
 
         try:
-            outcome = await _undisturbed(asyncio.to_thread(heal))
+            outcome = await undisturbed(asyncio.to_thread(heal))
         except Exception:
             log.exception("the run %s could not be healed", execution_id)
             return
@@ -199,7 +199,7 @@ class Runner:
             return await asyncio.shield(reading)
         except asyncio.CancelledError:
             with suppress(Exception):
-                (await _undisturbed(reading)).close()
+                (await undisturbed(reading)).close()
             raise
 
     def _prepare(self, execution_id: str, token: int) -> Prepared:
@@ -411,7 +411,7 @@ class Runner:
             writing = self.worker.written(
                 lambda db: self.table.end_early(db, execution_id, token, is_unbegun=is_unbegun, **fields)
             )
-            await _undisturbed(writing)
+            await undisturbed(writing)
         except Conflict:
             pass
         except StoreError as error:
@@ -450,15 +450,6 @@ def _without_advice(error: ModelError) -> str:
 def _was_refused(usage: UsageReported, end: End) -> bool:
     """Whether no request was ever answered: a refused one costs nothing."""
     return usage.num_turns == 0 and end.error_kind in _ASKED_NOBODY
-
-
-async def _undisturbed(storing: Awaitable[T]) -> T:
-    """Await to the end, also when cancelled meanwhile: the end of a run is being stored either way."""
-    task = asyncio.ensure_future(storing)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([task])
-    return task.result()
 
 
 def _review(prepared: Prepared, call: WaitingCall) -> Review:

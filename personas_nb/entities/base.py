@@ -40,6 +40,18 @@ def _aware(moment: datetime) -> datetime:
 UtcDatetime = Annotated[datetime, AfterValidator(_aware), PlainSerializer(rfc3339, when_used="json")]
 
 
+def one_line(text: str) -> str:
+    """A name as it is stored: on one line, single spaces; raises ``ValueError`` where nothing is left.
+
+    >>> one_line(" Invoice\\n watcher ")
+    'Invoice watcher'
+    """
+    text = " ".join(text.split())
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
 E = TypeVar("E", bound=BaseModel)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from personas_nb.entities.base import Entity, UtcDatetime, new_id, now
+from personas_nb.entities.base import Entity, UtcDatetime, new_id, now, one_line
 
 # Each can be read on a light and on a dark page, and is told from the others by more than its hue.
 COLORS = {
@@ -58,13 +58,7 @@ class PersonaGroup(Entity):
     collapsed: bool = False
     created_at: UtcDatetime = Field(default_factory=now)
 
-    @field_validator("name")
-    @classmethod
-    def _one_line(cls, value: str) -> str:
-        value = " ".join(value.split())
-        if not value:
-            raise ValueError("must not be empty")
-        return value
+    _name_is_one_line = field_validator("name")(one_line)
 
     @field_validator("color", mode="before")
     @classmethod

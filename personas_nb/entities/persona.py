@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from personas_nb.entities.base import Entity, UtcDatetime, new_id, now
+from personas_nb.entities.base import Entity, UtcDatetime, new_id, now, one_line
 from personas_nb.entities.model_profile import ModelProfile
 from personas_nb.entities.structured_prompt import StructuredPrompt
 
@@ -79,13 +79,7 @@ class Persona(Entity):
         except ValueError:
             return value
 
-    @field_validator("name")
-    @classmethod
-    def _one_line(cls, value: str) -> str:
-        value = " ".join(value.split())
-        if not value:
-            raise ValueError("must not be empty")
-        return value
+    _name_is_one_line = field_validator("name")(one_line)
 
     @property
     def prompt(self) -> StructuredPrompt:

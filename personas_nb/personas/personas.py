@@ -18,6 +18,7 @@ from personas_nb.entities.model_profile import ModelProfile
 from personas_nb.entities.persona import Persona, slug_of
 from personas_nb.entities.prompt_version import PromptVersion
 from personas_nb.errors import Conflict, InvalidInput, NotFound, did_you_mean
+from personas_nb.personas import channels
 from personas_nb.personas.fields import check_names, revised
 from personas_nb.personas.groups import Groups
 from personas_nb.personas.prompt_diff import compare
@@ -68,7 +69,8 @@ class Personas:
         Where its slug or name exists already, that persona gets the fields given (a new version if its prompt
         changes) and keeps the rest and its spelling; an archived one comes back; the same again changes nothing.
         The fields are those of ``Persona``, ``group`` (a group's name), and each prompt section by its own name.
-        ``model_profile={"auth_token": …}`` goes to the vault. Raises ``InvalidInput``.
+        ``model_profile={"auth_token": …}`` goes to the vault, and so do addresses and tokens of
+        ``notification_channels=[{"type": "apprise", "url": …}]``. Raises ``InvalidInput``.
 
             personas.create(name="Invoice watcher", system_prompt="You watch invoices.", max_turns=10)
         """
@@ -141,8 +143,10 @@ class Personas:
             for table, where in _NOT_CASCADED:
                 self.store.table(table, Entity).delete(where, [persona.id])
             self._forget_token(persona.model_profile, None)
-            for credential in self.credentials.list():  # of its MCP servers
-                if credential.connector == "mcp" and credential.name.endswith(f"({persona.id})"):
+            for credential in self.credentials.list():  # of its MCP servers and its channels
+                if credential.connector in ("mcp", channels.CONNECTOR) and credential.name.endswith(
+                    f"({persona.id})"
+                ):
                     self.credentials.remove(credential.id)
             self._rows.delete("id = ?", [persona.id])
 
@@ -153,7 +157,7 @@ class Personas:
         if fields.get("slug"):
             self._refuse_taken_name(blank)
         given = {key: value for key, value in fields.items() if key not in ("slug", "project_id")}
-        persona = self._with_token(blank, revised(blank, self._with_group(given)))
+        persona = self._sealed(blank, revised(blank, self._with_group(given)))
         self._rows.insert(persona)
         self._write_version(persona, author, summary or "created")
         return persona
@@ -170,7 +174,7 @@ class Personas:
         wanted = revised(current, self._with_group(fields))
         if wanted.name != current.name:
             self._refuse_taken_name(wanted)
-        wanted = self._with_token(current, wanted)
+        wanted = self._sealed(current, wanted)
         if wanted.archived_at is not None and (restore or wanted.enabled):
             wanted = wanted.changed(archived_at=None)
         if self._rows.dumped(wanted) == self._rows.dumped(current):
@@ -216,8 +220,15 @@ class Personas:
             # A JSON text is looked into later; that it may hold a token is enough.
             profile.get("auth_token") if isinstance(profile, dict) else isinstance(profile, str),
         ]
-        if any(tokens):
+        if any(tokens) or channels.has_secrets(fields.get("notification_channels")):
             self.credentials.unlock()
+
+    def _sealed(self, current: Persona, wanted: Persona) -> Persona:
+        """The wanted persona with its secrets in the vault."""
+        wanted = self._with_token(current, wanted)
+        if wanted.notification_channels == current.notification_channels:
+            return wanted
+        return channels.sealed(self.credentials, wanted)
 
     def _with_token(self, current: Persona, wanted: Persona) -> Persona:
         """The wanted persona with its token in the vault, and without the one meant for another server."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from personas_nb.errors import PersonaError, ToolError
+from personas_nb.worker import undisturbed
 
 if TYPE_CHECKING:
     from mcp import ClientSession
@@ -272,7 +273,7 @@ class Connection:
             ]
             yield read, write
         finally:
-            await _undisturbed(self._ended(launch, process, tasks))
+            await undisturbed(self._ended(launch, process, tasks))
 
     def _launched(self) -> Launched:
         target = self.target
@@ -446,12 +447,3 @@ def _reason(error: BaseException, hide: Callable[[str], str]) -> str:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         text = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
     return hide(text)[:300] or type(error).__name__
-
-
-async def _undisturbed(closing: Any) -> None:
-    """Await to the end, also when cancelled meanwhile."""
-    task = asyncio.ensure_future(closing)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([task])
-    task.result()

@@ -44,11 +44,6 @@ class CheckResult:
     detail: str
     latency_ms: float
 
-    @property
-    def is_healthy(self) -> bool:
-        """Whether it works."""
-        return self.status == "healthy"
-
 
 class Finding(NamedTuple):
     """A status and a sentence."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from personas_nb.errors import Cancelled, ExecutionFailed
 from personas_nb.verbs.call import Board, Call, noted
+from personas_nb.verbs.running import started
 from personas_nb.verbs.usage import WrongUsage
 from personas_nb.views.notices import notice
 from personas_nb.views.view import View
@@ -208,7 +209,7 @@ def run(call: Call) -> Any:
         return notice(
             f"Nobody is in {group.name}: nothing runs.", f"%persona groups add {_typed(group)} NAME …"
         )
-    done = studio.groups.each(group.id, lambda persona: _started(call, persona, given))
+    done = studio.groups.each(group.id, lambda persona: started(call, persona, given))
     handles = {one.persona.id: one.result for one in done if one.result is not None}
     if call["background"]:
         runs = {owner: studio.executions.get(handle.id) for owner, handle in handles.items()}
@@ -232,18 +233,6 @@ def run(call: Call) -> Any:
             hint=f"Everything the first one did: `%persona runs show {failed[0].id[:8]}`.",
         )
     return shown
-
-
-def _started(call: Call, persona: Persona, given: Any) -> RunHandle:
-    return call.studio.start(
-        persona,
-        given,
-        call["file"],
-        provider=call["provider"],
-        max_budget_usd=call["max_budget_usd"],
-        max_turns=call["max_turns"],
-        timeout_ms=call["timeout"],
-    )
 
 
 def _watched(

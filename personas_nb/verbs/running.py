@@ -49,15 +49,7 @@ def run(call: Call) -> Any:
 
         return explained(call, persona, given)
     model = _resolved(call, persona)
-    handle = call.studio.start(
-        persona,
-        given,
-        call["file"],
-        provider=call["provider"],
-        max_budget_usd=call["max_budget_usd"],
-        max_turns=call["max_turns"],
-        timeout_ms=call["timeout"],
-    )
+    handle = started(call, persona, given)
     if call["background"]:
         if variable:
             call.surface.keep(variable, handle)
@@ -316,6 +308,19 @@ def _error_of(execution: Execution, sequel: Sequel) -> ExecutionError:
 
 
 # ── without running ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def started(call: Call, persona: Persona, given: Any) -> RunHandle:
+    """A run with the files, limits and provider that were typed."""
+    return call.studio.start(
+        persona,
+        given,
+        call["file"],
+        provider=call["provider"],
+        max_budget_usd=call["max_budget_usd"],
+        max_turns=call["max_turns"],
+        timeout_ms=call["timeout"],
+    )
 
 
 def _persona(call: Call) -> Persona:

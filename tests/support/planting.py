@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import string
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -71,13 +73,20 @@ class Search:
     def in_folder(self, folder: Path, *, beside: Iterable[Path] = ()) -> int:
         """Looks into every file byte by byte, a database's log too, but for those ``beside``; the bytes it read."""
         left, total = {path.resolve() for path in beside}, 0
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(_everything_in(folder)):
             self.in_text(str(path.relative_to(folder)), f"the name of {path}")
             if path.is_file() and path.resolve() not in left:
-                data = path.read_bytes()
-                self.in_text(data, path)
-                total += len(data)
+                with suppress(FileNotFoundError):  # what runs may take its own files away meanwhile
+                    data = path.read_bytes()
+                    self.in_text(data, path)
+                    total += len(data)
         return total
+
+
+def _everything_in(folder: Path) -> Iterator[Path]:
+    # Not rglob, which fails where a folder goes away while it looks.
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in [*folders, *files])
 
 
 def _whole(secret: str) -> Iterator[str]:

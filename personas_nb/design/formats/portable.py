@@ -47,23 +47,15 @@ _NOT_TAKEN: dict[str, tuple[Outcome, str]] = {
 }  # fmt: skip
 
 
-class Portable(Entity):
+class Portable(SuggestedSettings):
     """What a file of ours says of one persona; ``tools`` are names, ``approve_first`` those that ask before a call."""
 
     name: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=10_000)
     system_prompt: str = ""
     structured_prompt: StructuredPrompt | None = None
-    icon: str | None = Field(default=None, max_length=64)
-    color: str | None = Field(default=None, pattern=r"^#[0-9A-Fa-f]{6}$", description="hex, such as #0072B2")
-    max_concurrent: int | None = Field(default=None, ge=1, le=100)
-    timeout_ms: int | None = Field(default=None, ge=1, le=86_400_000)
-    max_budget_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    max_turns: int | None = Field(default=None, ge=1, le=1000)
-    uses_memories: bool | None = None
     model_profile: ModelProfile | None = None
     tools: tuple[str, ...] = ()
-    approve_first: tuple[str, ...] = ()
     triggers: tuple[SuggestedTrigger, ...] = ()
     event_subscriptions: tuple[SuggestedSubscription, ...] = ()
     notification_channels: tuple[SuggestedChannel, ...] = ()
@@ -79,7 +71,8 @@ class Portable(Entity):
             dumped["model_profile"] = self.model_profile.model_dump(
                 mode="json", exclude_none=True, exclude={"auth_credential_id", "auth_token"}
             )
-        order = list(type(self).model_fields)
+        settings = SuggestedSettings.model_fields
+        order = sorted(type(self).model_fields, key=lambda name: name in settings)  # what it is comes first
         kept = {name: value for name, value in dumped.items() if value not in ("", [], {}, None)}
         if not self.flow.steps:
             kept.pop("flow", None)

@@ -123,11 +123,6 @@ def cleaned(value: Any, place: str = "") -> tuple[Any, tuple[ImportEntry, ...]]:
     return clean, tuple(_entry(where, words) for where, words in found.items())
 
 
-def secret_entry(place: str, words: str = "a secret") -> ImportEntry:
-    """What a report says of a literal secret; ``words`` is what it was (“a GitHub token”)."""
-    return _entry(place, words)
-
-
 def _cleaned(value: Any, place: str, found: dict[str, str]) -> Any:
     if isinstance(value, str):
         text, words = without_secrets(value)

@@ -43,6 +43,7 @@ from personas_nb.entities.run_event import (
 )
 from personas_nb.entities.tool import ToolCallStep, model_names
 from personas_nb.errors import InvalidInput, ModelError
+from personas_nb.worker import undisturbed
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
@@ -114,7 +115,7 @@ class ClaudeAgent:
                 yield Paused((call,), await asyncio.to_thread(kept_session, config, talk.session_id))
         finally:
             run.close()
-            await _undisturbed(_closed(talk, launch))
+            await undisturbed(_closed(talk, launch))
 
 
 class _Talk:
@@ -622,7 +623,7 @@ async def _launched(folder: Path, **what: Any) -> Launch:
             with suppress(OSError, ModelError):
                 await asyncio.to_thread((await making).close)
 
-        await _undisturbed(unmake())
+        await undisturbed(unmake())
         raise
 
 
@@ -632,15 +633,6 @@ async def _closed(talk: _Talk, launch: Launch | None) -> None:
     await talk.close()
     if launch is not None:
         await asyncio.to_thread(launch.close)
-
-
-async def _undisturbed(closing: Any) -> None:
-    """Await to the end, also when cancelled meanwhile."""
-    task = asyncio.ensure_future(closing)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([task])
-    task.result()
 
 
 def _is_too_long(what: str) -> bool:

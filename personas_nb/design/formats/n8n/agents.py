@@ -61,11 +61,6 @@ def is_agent(node: Node) -> bool:
     return True
 
 
-def is_model(node: Node) -> bool:
-    """Whether the node is a chat model that hangs on another."""
-    return node.kind.startswith(("lmChat", "lm")) and node.is_core
-
-
 def role_of(kind: str) -> str:
     """What a sub-node is to the node that it hangs on.
 

@@ -539,7 +539,7 @@ def _toolless(words: str, reason: str) -> Callable[[Node], Step]:
 
 
 def _web_tool(label: str, url: str, connector: str = "") -> Callable[[Node], Step]:
-    return lambda node: _service(node, Service(label, connector, url, bool(connector)))
+    return lambda node: _service(node, Service(label, connector, url))
 
 
 def _mcp(node: Node) -> Step:

@@ -19,7 +19,6 @@ class Service(NamedTuple):
     label: str
     connector: str
     url: str = ""
-    needs_credential: bool = True
 
 
 _GOOGLE = "https://www.googleapis.com"
@@ -145,10 +144,10 @@ toggl|Toggl|toggl|https://api.track.toggl.com
 harvest|Harvest|harvest|https://api.harvestapp.com
 """
 _OPEN = {
-    "hackerNews": Service("Hacker News", "", "https://hacker-news.firebaseio.com/v0", False),
-    "quickChart": Service("QuickChart", "", "https://quickchart.io", False),
-    "wikipedia": Service("Wikipedia", "", "https://en.wikipedia.org/w/api.php", False),
-    "coinGecko": Service("CoinGecko", "", "https://api.coingecko.com", False),
+    "hackerNews": Service("Hacker News", "", "https://hacker-news.firebaseio.com/v0"),
+    "quickChart": Service("QuickChart", "", "https://quickchart.io"),
+    "wikipedia": Service("Wikipedia", "", "https://en.wikipedia.org/w/api.php"),
+    "coinGecko": Service("CoinGecko", "", "https://api.coingecko.com"),
 }
 SERVICES: dict[str, Service] = _OPEN | {
     kind: Service(label, connector, url)
