@@ -45,6 +45,7 @@ class Dispatcher:
         self._unsettled: dict[str, tuple[int, StoreError]] = {}  # runs whose end the store did not take
         self._paused: set[str] = set()  # runs of this worker that wait for a decision
         self._is_wanted = self._is_pumping = False
+        self.serves = False
         worker.every(LOOK_SECONDS, self._look)
         worker.every(RECOVER_SECONDS, self._recover)
         worker.spawn(self._keep_tidy())
@@ -55,6 +56,17 @@ class Dispatcher:
         """This dispatcher with the rooms (and settings) of the studio that was opened last."""
         self.runner.rooms, self._slots = rooms, rooms.settings.max_parallel_executions
         return self
+
+    def serve(self, serves: bool = True) -> None:
+        """Take, or take no longer, also the runs that triggers and events started; what runs goes on."""
+        self.serves = serves
+        if serves:
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Say that there may be a run to take."""
+        if not self.worker.is_stopping:
+            self.worker.spawn(self.pump())
 
     def started(self, execution_id: str) -> Future[None]:
         """Say that a run was queued; the future is done when the run has ended."""
@@ -107,7 +119,7 @@ class Dispatcher:
 
     async def _claim(self, limit: int) -> list[tuple[str, int]]:
         claimed: list[tuple[str, int]] = await self.worker.written(
-            lambda db: self.table.claim(db, self.worker.id, limit)
+            lambda db: self.table.claim(db, self.worker.id, limit, serves=self.serves)
         )
         return claimed
 
@@ -167,7 +179,7 @@ class Dispatcher:
             task.cancel()
 
     async def _look(self) -> None:
-        if not (self._ended or self._claimed or self._unsettled or self._paused):
+        if not (self._ended or self._claimed or self._unsettled or self._paused or self.serves):
             return
         asked, finished = await asyncio.to_thread(self._changed_by_others, [*self._ended, *self._paused])
         for execution_id in asked:
@@ -180,8 +192,11 @@ class Dispatcher:
         for execution_id, (token, trouble) in list(self._unsettled.items()):
             if await self.runner.fail(execution_id, token, trouble) is None:
                 self._unsettled.pop(execution_id, None)
-        if await asyncio.to_thread(self.table.has_claimable, self.worker.id):
+        if await asyncio.to_thread(self._has_claimable):
             await self.pump()
+
+    def _has_claimable(self) -> bool:
+        return self.table.has_claimable(self.worker.id, serves=self.serves)
 
     def _changed_by_others(self, waited_for: list[str]) -> tuple[list[str], list[str]]:
         """The runs of this worker that somebody asked to end, and those that have ended."""
@@ -217,7 +232,7 @@ class Dispatcher:
     async def _recover(self) -> None:
         await asyncio.to_thread(recover, self.worker.store)
         # also what a decision lets go on whose own worker is gone
-        if await asyncio.to_thread(self.table.has_claimable, self.worker.id):
+        if await asyncio.to_thread(self._has_claimable):
             await self.pump()
 
 

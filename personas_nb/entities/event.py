@@ -36,17 +36,24 @@ class Subscription(Entity):
     event_type: str = Field(min_length=1, max_length=200)
     source_filter: str | None = None
     enabled: bool = True
+    allow_bypass: bool = False
     created_at: UtcDatetime = Field(default_factory=now)
 
 
 class EventDelivery(Entity):
-    """What became of one event at one subscription."""
+    """What became of one event at one subscription; of one with a target, at ``target:PERSONA_ID``.
+
+    One that is ``pending`` is tried again at ``next_attempt_at``.
+    """
 
     id: str = Field(default_factory=new_id)
     event_id: str
     subscription_id: str
+    persona_id: str | None = None
     execution_id: str | None = None
     status: Literal["pending", "started", "skipped", "dead"] = "pending"
     attempts: int = 0
     reason: str | None = None
+    next_attempt_at: UtcDatetime | None = None
     created_at: UtcDatetime = Field(default_factory=now)
+    updated_at: UtcDatetime | None = None

@@ -26,12 +26,12 @@ OPEN = ("queued", "running", "waiting")
 _USAGE = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd", "num_turns",
 )  # fmt: skip
-# Of a worker, at a moment: the oldest queued run whose time has come and whose persona has a free slot. A run that
-# a decision lets go on has no worker where the one that began it is gone: then any may take it. Tests take no slot of
-# their persona, and come after its runs.
+# Of a worker, at a moment: the oldest queued run whose time has come and whose persona has a free slot. One without
+# a worker was started by a trigger or an event, and any worker that serves those may take it; or a decision lets it
+# go on, and the one that began it is gone: then any may. Tests take no slot of their persona, and come after its runs.
 _CLAIMABLE = """
 select e.id from executions e join personas p on p.id = e.persona_id
-where e.status = 'queued' and (e.worker_id = ? or (e.worker_id is null and e.pauses > 0))
+where e.status = 'queued' and (e.worker_id = ? or (e.worker_id is null and (? or e.pauses > 0)))
 and (e.scheduled_at is null or e.scheduled_at <= ?)
 and (e.eval_run_id is not null or p.max_concurrent > (
   select count(*) from executions r
@@ -95,26 +95,33 @@ class ExecutionTable(Table[Execution]):
                 hint="Wait for some, or cancel them with `%persona runs cancel ID`.",
             )
 
-    def has_claimable(self, worker_id: str) -> bool:
+    def has_claimable(self, worker_id: str, *, serves: bool = False) -> bool:
         """Whether ``claim_next`` would find a run; a look that takes no lock."""
         with self.store.read() as db:
-            return db.execute(_CLAIMABLE, [worker_id, rfc3339(now())]).fetchone() is not None
+            return db.execute(_CLAIMABLE, [worker_id, serves, rfc3339(now())]).fetchone() is not None
 
-    def claim(self, db: sqlite3.Connection, worker_id: str, limit: int) -> list[tuple[str, int]]:
+    def claim(
+        self, db: sqlite3.Connection, worker_id: str, limit: int, *, serves: bool = False
+    ) -> list[tuple[str, int]]:
         """``claim_next`` until there is nothing to claim, at most ``limit`` times."""
         claimed: list[tuple[str, int]] = []
-        while len(claimed) < limit and (found := self.claim_next(db, worker_id)) is not None:
+        while len(claimed) < limit and (found := self.claim_next(db, worker_id, serves=serves)) is not None:
             claimed.append(found)
         return claimed
 
-    def claim_next(self, db: sqlite3.Connection, worker_id: str) -> tuple[str, int] | None:
-        """Take the oldest run that this worker queued and whose persona has a free slot: its id and new token."""
+    def claim_next(
+        self, db: sqlite3.Connection, worker_id: str, *, serves: bool = False
+    ) -> tuple[str, int] | None:
+        """Take the oldest run that this worker queued and whose persona has a free slot: its id and new token.
+
+        With ``serves`` also one that nobody queued: a trigger or an event started it.
+        """
         moment = rfc3339(now())
         row = db.execute(
             "update executions set status = 'running', claim_token = claim_token + 1, worker_id = ?, "
             "claimed_at = ?, started_at = coalesce(started_at, ?) "
             f"where id = ({_CLAIMABLE}) returning id, claim_token",
-            [worker_id, moment, moment, worker_id, moment],
+            [worker_id, moment, moment, worker_id, serves, moment],
         ).fetchone()
         return (row["id"], int(row["claim_token"])) if row else None
 

@@ -612,4 +612,59 @@ def m013_postgres_query(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m014_triggers_and_events(db: Database) -> None:
+    """What became of each due time and of each event, who fires, and what of the messages was sent."""
+    # allow_bypass: a person agreed that this may start a persona with the permissions “bypass”
+    for table in ("triggers", "subscriptions"):
+        db.execute(f"alter table {table} add column allow_bypass integer not null default 0")
+    # state: what a poller saw last
+    db.execute("alter table triggers add column state text not null default '{}'")
+    db.execute("alter table leases add column taken_at text")
+    _fires(db)
+    _deliveries(db)
+
+
+def _fires(db: Database) -> None:
+    # key: the due time, or what else makes a fire of its trigger the same one (a webhook's delivery id)
+    _table(
+        db,
+        "fires",
+        {
+            **_text("id trigger_id key kind due_at until_at status reason execution_id worker_id"),
+            **_text("decided_at created_at"),
+            "count": int,
+            "late_ms": int,
+        },
+        not_null="trigger_id key kind due_at status created_at count",
+        owner={"trigger_id": "triggers"},
+    )
+    db.table("fires").create_index(["trigger_id", "key"], unique=True)
+    db.table("fires").create_index(["trigger_id", "due_at"])
+    db.table("fires").create_index(["created_at"])
+    db.execute("create index idx_fires_checking on fires (worker_id) where status = 'checking'")
+    # what all have in common, such as “paused”
+    _table(db, "switches", _text("id value changed_at"), not_null="changed_at")
+    db.execute(
+        "create index idx_executions_fired on executions (created_at) "
+        "where status = 'queued' and worker_id is null"
+    )
+
+
+def _deliveries(db: Database) -> None:
+    db.execute("create index idx_events_pending on events (created_at) where status = 'pending'")
+    db.execute("alter table event_deliveries add column persona_id text")
+    db.execute("alter table event_deliveries add column next_attempt_at text")
+    db.execute("alter table event_deliveries add column updated_at text")
+    db.execute(
+        "create index idx_event_deliveries_open on event_deliveries (next_attempt_at) where status = 'pending'"
+    )
+    for column in ("worker_id", "next_attempt_at", "sent_at"):
+        db.execute(f"alter table message_deliveries add column {column} text")
+    db.execute(
+        "create index idx_message_deliveries_open on message_deliveries (next_attempt_at) "
+        "where status in ('pending', 'sending')"
+    )
+
+
 assert [migration.name for migration in MIGRATIONS._migrations] == NAMES

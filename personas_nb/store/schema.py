@@ -14,4 +14,5 @@ NAMES = [
     "m011_memories_and_versions",
     "m012_templates",
     "m013_postgres_query",
+    "m014_triggers_and_events",
 ]

@@ -1,0 +1,104 @@
+"""Leases: who, of all processes on one store, does what only one may do; and whether it still does.
+
+A lease is held by a worker, under an **epoch** that grows with every change of its holder. Whoever acts under it
+checks the epoch in the transaction of the act (``holds``): a holder that stood still meanwhile, and whose lease
+another took, finds an epoch that is not its own, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from personas_nb.entities.base import rfc3339
+
+EXPIRY_SECONDS = 20.0
+
+_HOLDER = (
+    "select l.worker_id, l.epoch, l.expires_at, l.taken_at, w.host, w.pid, w.lock_path, w.stopped_at "
+    "from leases l left join workers w on w.id = l.worker_id where l.id = ?"
+)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds a lease, since when and until when, as far as is stored."""
+
+    worker_id: str
+    epoch: int
+    host: str
+    pid: int
+    taken_at: datetime
+    expires_at: datetime
+    lock_path: str
+
+
+def holder(db: sqlite3.Connection, name: str) -> Lease | None:
+    """Who took a lease last; None where nobody did, or its holder gave it back."""
+    row = db.execute(_HOLDER, [name]).fetchone()
+    if row is None or not row["worker_id"] or row["lock_path"] is None:
+        return None
+    return Lease(
+        worker_id=row["worker_id"],
+        epoch=row["epoch"],
+        host=row["host"],
+        pid=row["pid"],
+        taken_at=datetime.fromisoformat(row["taken_at"]),
+        expires_at=datetime.fromisoformat(row["expires_at"]),
+        lock_path=row["lock_path"],
+    )
+
+
+def is_valid(lease: Lease, moment: datetime, is_alive: Callable[[Path], bool]) -> bool:
+    """Whether the holder keeps its lease: it has not expired, and its worker lives.
+
+    One that expires later than a lease can was written under another clock, and does not count.
+    """
+    left_seconds = (lease.expires_at - moment).total_seconds()
+    return 0 < left_seconds <= 2 * EXPIRY_SECONDS and is_alive(Path(lease.lock_path))
+
+
+def take(
+    db: sqlite3.Connection,
+    name: str,
+    worker_id: str,
+    moment: datetime,
+    is_alive: Callable[[Path], bool],
+) -> int | None:
+    """Take a lease, or keep the one that is held; its epoch. None while another holds it.
+
+    ``is_alive`` tells by the path of its lock whether a worker lives.
+    """
+    row = db.execute("select worker_id, epoch from leases where id = ?", [name]).fetchone()
+    current = holder(db, name)
+    if current is not None and current.worker_id != worker_id and is_valid(current, moment, is_alive):
+        return None
+    # An expired lease of our own is taken anew: others may have looked meanwhile, and nobody else took it.
+    epoch = (row["epoch"] if row else 0) + (row is None or row["worker_id"] != worker_id)
+    expires_at = rfc3339(moment + timedelta(seconds=EXPIRY_SECONDS))
+    db.execute(
+        "insert into leases (id, worker_id, epoch, expires_at, taken_at) values (?, ?, ?, ?, ?) "
+        "on conflict (id) do update set taken_at = case when epoch = excluded.epoch then taken_at "
+        "else excluded.taken_at end, worker_id = excluded.worker_id, epoch = excluded.epoch, "
+        "expires_at = excluded.expires_at",
+        [name, worker_id, epoch, expires_at, rfc3339(moment)],
+    )
+    return int(epoch)
+
+
+def holds(db: sqlite3.Connection, name: str, worker_id: str, epoch: int) -> bool:
+    """Whether a worker still holds a lease under its epoch; to be asked in the transaction of what it does."""
+    return (
+        db.execute(
+            "select 1 from leases where id = ? and worker_id = ? and epoch = ?", [name, worker_id, epoch]
+        ).fetchone()
+        is not None
+    )
+
+
+def give_up(db: sqlite3.Connection, name: str, worker_id: str) -> None:
+    """Let a lease go, so that another can take it at once; what its epoch was is remembered."""
+    db.execute("update leases set worker_id = '' where id = ? and worker_id = ?", [name, worker_id])
