@@ -33,6 +33,13 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """What a Jupyter server asks an extension for."""
+    from personas_nb.server import _jupyter_server_extension_points as points
+
+    return points()
+
+
 def load_ipython_extension(ipython: Any) -> None:
     """Register ``%persona`` and ``%%persona``."""
     from personas_nb.magics import load

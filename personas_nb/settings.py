@@ -25,6 +25,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StrictBool,
     StrictFloat,
     StrictInt,
     ValidationError,
@@ -42,6 +43,10 @@ RESERVED = ("PERSONAS_HOME", "PERSONAS_ENV", "PERSONAS_KEY_FILE", "PERSONAS_KEYR
 
 KIB = 1024
 MIB = 1024 * KIB
+
+_SWITCH = {"true": True, "on": True, "yes": True, "1": True} | {
+    "false": False, "off": False, "no": False, "0": False,
+}  # fmt: skip
 
 Provider = Literal["anthropic", "litellm", "ollama", "custom", "rehearsal"]
 Engine = Literal["auto", "claude", "direct"]
@@ -155,8 +160,19 @@ class Settings(BaseModel):
         "never", description="Mail servers that may be spoken to unencrypted: none, or those on this machine."
     )
 
+    serve_triggers: StrictBool = Field(
+        False,
+        description="Whether a Jupyter server fires the triggers of this home while it runs: true or false. Webhooks "
+        "that it takes are run by it in any case.",
+    )
+    webhook_rate_limit: Count = Field(
+        2_000, description="Signed requests per minute that a Jupyter server takes for one webhook."
+    )
+
     approval_expiry_days: Count = Field(7, description="Days until an undecided approval expires.")
-    retention_days: Count = Field(90, description="Days that finished executions are kept.")
+    retention_days: Count = Field(
+        90, description="Days that finished executions are kept, and what became of triggers and events."
+    )
     retention_min_executions: Annotated[StrictInt, Field(ge=0)] = Field(
         50, description="Newest executions per persona that are kept however old they are."
     )
@@ -336,6 +352,8 @@ def _from_text(key: str, text: str) -> object:
     if key == "http_allowed_hosts":
         return [host.strip() for host in text.split(",") if host.strip()]
     default = Settings.model_fields[key].default
+    if isinstance(default, bool):
+        return _SWITCH.get(text.lower(), text)
     try:
         if isinstance(default, int):
             return int(text)
@@ -389,6 +407,7 @@ def _expected(key: str) -> str:
         "claude_login": "key or user",
         "mail_without_tls": "never or loopback",
         "model": "a text",
+        "serve_triggers": "true or false",
     }
     if key in special:
         return special[key]
@@ -423,6 +442,8 @@ def _in_words(default: object) -> str:
             return "not set"
         case ():
             return "empty"
+        case bool():
+            return str(default).lower()
         case int():
             return f"{default:_}"
         case _:

@@ -24,15 +24,23 @@ if TYPE_CHECKING:
     from personas_nb.entities.persona import Persona
     from personas_nb.metrics.budgets import Budgets
     from personas_nb.metrics.metrics import Metrics
-    from personas_nb.notify import Messages
+    from personas_nb.notify.messages import Messages
+    from personas_nb.notify.notifier import Notifier
+    from personas_nb.notify.ways.sending import Sending
     from personas_nb.personas.groups import Groups
     from personas_nb.personas.memories import Memories
+    from personas_nb.personas.notifying import Channels
     from personas_nb.personas.personas import Personas
     from personas_nb.personas.versions import Versions
     from personas_nb.settings import Settings
     from personas_nb.store.database import Store
     from personas_nb.tools.catalog import Tools
     from personas_nb.tools.servers import Servers
+    from personas_nb.triggers.bus import Bus
+    from personas_nb.triggers.delivering import Delivering
+    from personas_nb.triggers.events import Events
+    from personas_nb.triggers.loop import TriggerLoop
+    from personas_nb.triggers.starts import Starts
     from personas_nb.triggers.triggers import Triggers
     from personas_nb.vault.connectors import Connectors
     from personas_nb.vault.credentials import Credentials
@@ -160,10 +168,44 @@ class Studio:
 
     @cached_property
     def messages(self) -> Messages:
-        """What personas told the user."""
-        from personas_nb.notify import Messages
+        """What personas told the user: list, deliveries, retry."""
+        from personas_nb.notify.messages import Messages
 
-        return Messages(self.store)
+        return Messages(self.store, nudge=lambda: self.notifier.nudge())
+
+    @cached_property
+    def channels(self) -> Channels:
+        """The ways to the user that personas have: list, add, remove, test."""
+        from personas_nb.personas.notifying import Channels
+
+        return Channels(
+            self.personas,
+            self.credentials,
+            self.sending,
+            run=lambda coroutine: self.worker.run(coroutine),
+        )
+
+    @cached_property
+    def sending(self) -> Sending:
+        """Sends a message over a channel, with what the vault has for it."""
+        from personas_nb.engine.models import key_redactor
+        from personas_nb.notify.ways.sending import Sending
+        from personas_nb.tools.outside import Outside
+        from personas_nb.vault.access import known_secrets
+
+        return Sending(
+            self.credentials,
+            Outside(lambda: self.settings),
+            lambda: key_redactor(self.settings, more=known_secrets(self.credentials)[0]),
+        )
+
+    @property
+    def notifier(self) -> Notifier:
+        """Sends what personas told the user; one for all studios that share the worker."""
+        from personas_nb.notify.notifier import Notifier
+
+        notifier = self.worker.service("notifier", lambda: Notifier(self.worker, self.sending))
+        return notifier.using(self.sending)
 
     @cached_property
     def reviews(self) -> Reviews:
@@ -202,6 +244,7 @@ class Studio:
             self.healing,
         )
         dispatcher = self.worker.service("dispatcher", lambda: Dispatcher(self.worker, rooms))
+        _ = self.notifier  # who runs personas sends what they tell
         return dispatcher.using(rooms)
 
     @cached_property
@@ -255,11 +298,62 @@ class Studio:
         )
 
     @cached_property
+    def starts(self) -> Starts:
+        """Queues the runs that triggers, events and requests start."""
+        from personas_nb.triggers.redacting import Redacting
+        from personas_nb.triggers.starts import Starts
+
+        return Starts(self.store, self.settings, redact=Redacting(self.settings, self.credentials))
+
+    @cached_property
+    def delivering(self) -> Delivering:
+        """Makes runs of events."""
+        from personas_nb.triggers.delivering import Delivering
+
+        return Delivering(self.store, self.starts, self.settings)
+
+    @property
+    def bus(self) -> Bus:
+        """Delivers events on the worker of this process, where it fires triggers."""
+        from personas_nb.triggers.bus import Bus
+
+        return Bus(self.worker, self.delivering, lambda: self.dispatcher.nudge())
+
+    @cached_property
+    def events(self) -> Events:
+        """Events: publish, subscribe, list, dead, replay, flow."""
+        from personas_nb.triggers.events import Events
+
+        return Events(
+            self.store,
+            self.personas,
+            self.settings,
+            starts=self.starts,
+            delivering=self.delivering,
+            on_change=lambda: self._lent.changed() if self._lent is not None else None,
+        )
+
+    @cached_property
     def triggers(self) -> Triggers:
-        """What starts personas by itself."""
+        """What starts personas by itself: add, list, edit, enable, fire, start, stop, status, …"""
         from personas_nb.triggers.triggers import Triggers
 
-        return Triggers(self.store, self.personas)
+        return Triggers(
+            self.store,
+            self.personas,
+            settings=lambda: self.settings,
+            starts=lambda: self.starts,
+            loop=lambda: self.trigger_loop,
+        )
+
+    @property
+    def trigger_loop(self) -> TriggerLoop:
+        """Fires triggers and delivers events in this process, after `Triggers.start`; one for all of its studios."""
+        from personas_nb.triggers.loop import Parts, TriggerLoop
+
+        parts = Parts(self.settings, self.starts, self.dispatcher, self.bus, clock=self.triggers.clock)
+        loop = self.worker.service("trigger_loop", lambda: TriggerLoop(self.worker, parts))
+        return loop.using(parts)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -382,6 +476,8 @@ class Studio:
         from personas_nb.worker import give_back
 
         if self._lent is not None:
+            if (notifier := self._lent.offered("notifier")) is not None and not self._lent.is_stopping:
+                self._lent.run(notifier.drain())
             give_back(self._lent)
             self._lent = None
         for room in [name for name in self.__dict__ if not name.startswith("_")]:

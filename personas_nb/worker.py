@@ -39,6 +39,8 @@ T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], Any]
 
 HEARTBEAT_SECONDS = 5.0
+LOOK_SECONDS = 0.5  # how soon what other processes write is seen
+CLOCK_JUMP_SECONDS = 1.0
 STALLED_SECONDS = 30.0  # how long a stopped process keeps its runs
 PROC = Path("/proc")
 CLOCK_SLACK_SECONDS = 60.0  # by how much the clock may have been set since a process began
@@ -69,6 +71,9 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._given_up: list[Callable[[], Awaitable[None]]] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._version = (0, 0)
+        self._clock_offset = time.time() - time.monotonic()
         self._writes: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
         self._loop_thread = threading.Thread(target=self._run_loop, name="personas-loop", daemon=True)
         self._writer_thread = threading.Thread(target=self._run_writer, name="personas-writer", daemon=True)
@@ -99,6 +104,7 @@ class Worker:
         self._loop_thread.start()
         self._writer_thread.start()
         self.every(HEARTBEAT_SECONDS, self._beat)
+        self.every(LOOK_SECONDS, self._look)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """The coroutine's result; blocks the calling thread, which must not be the loop's own."""
@@ -148,9 +154,33 @@ class Worker:
             service: T = self._services[name]
             return service
 
+    def offered(self, name: str) -> Any | None:
+        """The service of that name, where somebody has made it already."""
+        with self._services_lock:
+            return self._services.get(name)
+
     def at_stop(self, action: Callable[[], Awaitable[None]]) -> None:
         """Call an asynchronous action on the loop when the worker stops."""
         self._closers.append(action)
+
+    def when_changed(self, listener: Callable[[], None]) -> None:
+        """Call a function on the loop soon after anybody has changed the store, or the clock was set.
+
+        At the latest after ``LOOK_SECONDS``, and not for each change.
+        """
+        self._listeners.append(listener)
+
+    def changed(self) -> None:
+        """Say that something was written that others of this process wait for: they are called at once."""
+        if not self.is_stopping:
+            self.loop.call_soon_threadsafe(self._tell)
+
+    async def version(self) -> tuple[int, int]:
+        """The version of the store (`Store.version`), for the loop."""
+        # Without WAL a writer may keep readers waiting, and the loop waits for nobody.
+        return (
+            await asyncio.to_thread(self.store.version) if self.store.is_on_network else self.store.version()
+        )
 
     def when_given_up(self, action: Callable[[], Awaitable[None]]) -> None:
         """Call an asynchronous action on the loop when others took this worker for gone, and ended its runs."""
@@ -175,6 +205,13 @@ class Worker:
             self._lock.release(force=True)
             self.lock_path.unlink(missing_ok=True)
 
+    def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a coroutine from the loop itself; it is cancelled when the worker stops."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     async def tracked(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await a coroutine in a task of the loop that is cancelled when the worker stops."""
         task = asyncio.current_task()
@@ -192,6 +229,18 @@ class Worker:
                 await action()
             except Exception:  # a timer outlives a locked database or a full disk
                 log.exception("a timer failed")
+
+    async def _look(self) -> None:
+        version = await self.version()
+        offset = time.time() - time.monotonic()  # a clock that was set, or a computer that slept
+        is_set = abs(offset - self._clock_offset) > CLOCK_JUMP_SECONDS
+        if version != self._version or is_set:
+            self._version, self._clock_offset = version, offset
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            listener()
 
     async def _beat(self) -> None:
         if await self.written(self._say_alive):
@@ -331,6 +380,13 @@ def lend(store: Store) -> Worker:
             worker.start()
         _lent[home] = (worker, count + 1)
         return worker
+
+
+def running(store: Store) -> Worker | None:
+    """The worker of this process and home, where there is one; none is started."""
+    with _registry_lock:
+        worker, _count = _lent.get(store.home.resolve(), (None, 0))
+    return worker if worker is not None and not worker.is_stopping else None
 
 
 def give_back(worker: Worker) -> None:

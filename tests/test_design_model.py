@@ -17,7 +17,7 @@ from personas_nb.design.designers import Designers
 from personas_nb.design.modelled import patched, prompt_of
 from personas_nb.design.plan import PlanPatch
 from personas_nb.design.sessions import Sessions
-from personas_nb.engine.models import ModelClients
+from personas_nb.engine.model_clients import ModelClients
 from personas_nb.entities.design import DesignResult, SuggestedTrigger
 from personas_nb.entities.structured_prompt import CustomSection, StructuredPrompt
 from personas_nb.errors import DesignError, ModelError

@@ -15,7 +15,7 @@ from support.studios import line_of, python, studio_at
 from personas_nb.design.designer import DesignAnswer, Designer, DesignRequest
 from personas_nb.design.designers import Designers
 from personas_nb.design.sessions import DesignSession, Sessions
-from personas_nb.engine.models import ModelClients
+from personas_nb.engine.model_clients import ModelClients
 from personas_nb.entities.design import DesignSessionRecord
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import Conflict, DesignError, InvalidInput, ModelError, NotFound, TooLarge

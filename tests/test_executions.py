@@ -491,3 +491,14 @@ def test_runs_are_found_by_prefix_and_latest_and_listed_by_status(home: Path, se
         for unknown in (new_id(), "", "%", "zz"):
             with pytest.raises(NotFound):
                 studio.executions.get(unknown)
+
+
+def test_a_look_for_a_run_to_claim_reads_none_that_have_ended(home: Path):
+    from personas_nb.store.executions import _CLAIMABLE
+
+    with studio_at(home) as studio, studio.store.read() as db:
+        plan = [
+            row["detail"] for row in db.execute(f"explain query plan {_CLAIMABLE}", ["worker", True, "2026"])
+        ]
+    assert "SCAN e USING INDEX idx_executions_queued" in plan
+    assert "SEARCH r USING INDEX idx_executions_running (persona_id=?)" in plan

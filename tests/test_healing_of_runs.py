@@ -404,19 +404,22 @@ def test_nobody_takes_the_lock_of_the_store_to_wait(home: Path, monkeypatch: pyt
         claims.append(worker_id)
         return claim(self, db, worker_id, limit)
 
-    def looked(self: ExecutionTable, worker_id: str) -> bool:
-        looks.append(look(self, worker_id))
+    def looked(self: ExecutionTable, worker_id: str, **options: Any) -> bool:
+        looks.append(look(self, worker_id, **options))
         return looks[-1]
 
-    monkeypatch.setattr("personas_nb.engine.dispatch.LOOK_SECONDS", 0.02)
+    def looks_more_than(count: int) -> bool:
+        studio.worker.changed()
+        return len(looks) > count
+
     with studio_with(home, LATER) as studio:
         retry_of(studio, studio.run(persona_of(studio)))
         wait_until(lambda: not studio.dispatcher._claimed)
         monkeypatch.setattr(ExecutionTable, "has_claimable", looked)
-        wait_until(lambda: len(looks) > 2)
+        wait_until(lambda: looks_more_than(2))
         monkeypatch.setattr(ExecutionTable, "claim", counted)
         seen = len(looks)
-        wait_until(lambda: len(looks) > seen + 20)
+        wait_until(lambda: looks_more_than(seen + 20))
         assert claims == []
         assert not any(looks)
 

@@ -25,6 +25,7 @@ FLOORS = [
     "studio",
     "views",
     "verbs",
+    "server",
     "panels",
     "magics __main__",
 ]

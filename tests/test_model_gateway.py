@@ -16,8 +16,9 @@ import httpx2
 import pytest
 from support.model_server import ModelServer, Request, Turn, Usage
 
+from personas_nb.engine.model_clients import ModelClients
 from personas_nb.engine.model_gateway import GatewayRun, ModelGateway
-from personas_nb.engine.models import ModelClients, ResolvedModel
+from personas_nb.engine.models import ResolvedModel
 from personas_nb.engine.spending import Allowance
 from personas_nb.errors import ModelError
 from personas_nb.vault.redaction import Redactor

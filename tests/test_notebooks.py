@@ -11,10 +11,12 @@ from support.model_server import ModelServer, Request, Turn, Usage
 from support.notebooks import NOTEBOOKS, TUTORIALS, cell_with, execute, text_of, text_of_cell
 
 from personas_nb import Studio
+from personas_nb.triggers.webhooks import secret_of
 
 QUICKSTART = "01-quickstart.ipynb"
 TOOLS = "03-credentials-tools-approval.ipynb"
 DESIGN = "04-design-and-refine.ipynb"
+SCHEDULES = "07-schedules-and-events.ipynb"
 PLAN = {
     "name": "Invoice watcher",
     "summary": "Finds overdue invoices and asks before reminding anybody.",
@@ -215,6 +217,33 @@ def test_the_design_tutorial_tells_what_it_should(tmp_path: Path, offline: None)
     assert "no credential for Slack" not in text_of_cell(second)
     assert "changed by another notebook or kernel" in text_of_cell(cell_with(notebook, "mine, theirs"))
     assert "tk-0123456789" not in text_of(notebook)
+
+
+def test_the_schedules_tutorial_really_fires(
+    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = execute(SCHEDULES, tmp_path)
+    assert "copper" in text_of_cell(cell_with(notebook, "poller ="))
+    assert "the supplier moves its server" in text_of_cell(cell_with(notebook, "%persona triggers resume"))
+    assert "'completed', 'price-desk'" in text_of_cell(
+        cell_with(notebook, "until(lambda: studio.executions.list(buyer) and")
+    )
+    assert "event_chain_depth" in text_of_cell(cell_with(notebook, "%persona events dead"))
+    assert "1 run started" in text_of_cell(cell_with(notebook, "%persona events replay"))
+    assert "401" in text_of_cell(cell_with(notebook, "import socket"))
+    assert text_of_cell(cell_with(notebook, "from personas_nb.triggers.webhooks")) == "(202, 200)"
+    assert "a headless process" in text_of_cell(cell_with(notebook, "%persona triggers status"))
+    log = text_of_cell(cell_with(notebook, "headless.terminate()"))
+    assert "standing by: a kernel" in log
+    assert "✓ price-desk polling" in log
+    assert "ended: " in log
+    home = tmp_path / "schedules-home"
+    monkeypatch.setenv("PERSONAS_KEY_FILE", str(home / "keys" / "keys.json"))
+    with Studio(home=home) as studio:
+        hook = next(one for one in studio.triggers.list() if one.trigger_type == "webhook")
+        secret = (secret_of(studio.credentials, hook) or "").encode()
+    assert secret
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
 
 
 def test_the_tutorials_are_checked_in_without_outputs() -> None:

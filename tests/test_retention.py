@@ -19,10 +19,11 @@ from support.studios import line_of, python
 from personas_nb.engine.log import RunLog
 from personas_nb.engine.retention import Removed, Retention
 from personas_nb.entities.base import new_id, rfc3339
-from personas_nb.entities.event import Event
+from personas_nb.entities.event import Event, EventDelivery
 from personas_nb.entities.execution import FINISHED, Execution
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.review import Review
+from personas_nb.entities.trigger import UNCHANGED, Fire, Trigger
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.store.executions import ExecutionTable, put_text
@@ -188,6 +189,112 @@ def test_it_stops_when_it_is_told_and_goes_on_the_next_time(store: Store, person
     assert retention(store).run().log_files == 3
 
 
+# --- fires and events -----------------------------------------------------------------------------------
+
+
+def fire_of(store: Store, persona: Persona, at: datetime, **fields: Any) -> Fire:
+    triggers = store.table("triggers", Trigger)
+    found = triggers.find() or [triggers.insert(Trigger(persona_id=persona.id, trigger_type="polling"))]
+    fire = Fire(
+        **{
+            "trigger_id": found[0].id,
+            "key": new_id(),
+            "kind": "polling",
+            "due_at": at,
+            "status": "skipped",
+            "created_at": at,
+            **fields,
+        }
+    )
+    return store.table("fires", Fire).insert(fire)
+
+
+def kept_fires(store: Store) -> set[str]:
+    return {fire.id for fire in store.table("fires", Fire).find()}
+
+
+def test_looks_that_saw_nothing_new_go_after_a_day_other_fires_with_the_retention(
+    store: Store, persona: Persona
+) -> None:
+    yesterday, lately = TODAY - timedelta(hours=25), TODAY - timedelta(hours=23)
+    stay = [
+        fire_of(store, persona, lately, reason=UNCHANGED),
+        fire_of(store, persona, yesterday, reason="The address answered 500."),
+        fire_of(store, persona, OLD, status="checking"),
+    ]
+    fire_of(store, persona, yesterday, reason=UNCHANGED)
+    fire_of(store, persona, OLD, reason="All triggers are paused.")
+    removed = retention(store).run()
+    assert (removed.fires, removed.executions) == (2, 0)
+    assert kept_fires(store) == {fire.id for fire in stay}
+
+
+def test_a_fire_stays_as_long_as_its_run(store: Store, persona: Persona) -> None:
+    run = run_of(store, persona)
+    kept = fire_of(store, persona, OLD, status="queued", execution_id=run.id)
+    fire_of(store, persona, OLD, status="queued", execution_id=new_id())
+    assert retention(store, retention_min_executions=1).run().fires == 1
+    assert kept_fires(store) == {kept.id}
+    assert retention(store).run().fires == 1
+
+
+def test_webhook_deliveries_are_known_for_a_week_however_short_the_retention(
+    store: Store, persona: Persona
+) -> None:
+    known = fire_of(store, persona, TODAY - timedelta(days=7), kind="webhook")
+    fire_of(store, persona, TODAY - timedelta(days=9), kind="webhook")
+    fire_of(store, persona, TODAY - timedelta(days=7))
+    assert retention(store, retention_days=1).run().fires == 2
+    assert kept_fires(store) == {known.id}
+
+
+def test_old_events_go_with_their_deliveries_unless_something_still_hangs_on_them(
+    store: Store, persona: Persona
+) -> None:
+    events, deliveries = store.table("events", Event), store.table("event_deliveries", EventDelivery)
+    run = run_of(store, persona, TODAY)
+    made = {
+        name: events.insert(Event(event_type=name, created_at=OLD, status="processed"))
+        for name in ("gone", "tried again", "led to a run that is kept", "led to one that is gone")
+    }
+    events.insert(Event(event_type="waits", created_at=OLD, status="pending"))
+    events.insert(Event(event_type="young", created_at=TODAY, status="dead"))
+    for name, status, execution_id in (
+        ("tried again", "pending", None),
+        ("led to a run that is kept", "started", run.id),
+        ("led to one that is gone", "started", new_id()),
+    ):
+        deliveries.insert(
+            EventDelivery(
+                event_id=made[name].id, subscription_id="s", status=status, execution_id=execution_id
+            )
+        )
+    assert retention(store).run().events == 2
+    assert [event.event_type for event in events.find("execution_id is null")] == [
+        "tried again",
+        "led to a run that is kept",
+        "waits",
+        "young",
+    ]
+    assert deliveries.count() == 2
+
+
+def test_thousands_of_fires_go_in_steps_that_stop_when_told(store: Store, persona: Persona) -> None:
+    with store.write():
+        for _ in range(450):
+            fire_of(store, persona, OLD, reason=UNCHANGED)
+    asked: list[int] = []
+
+    def stop_at_the_third() -> bool:
+        asked.append(count(store, "fires"))
+        return count(store, "fires") < 100
+
+    assert retention(store).run(stop_at_the_third).fires == 400
+    assert count(store, "fires") == 50
+    assert max(before - after for before, after in pairwise(asked)) == 200
+    assert retention(store).run().fires == 50
+
+
 # --- the rule against a model in plain Python ----------------------------------------------------------------
 
 RUNS = st.lists(
@@ -319,8 +426,8 @@ def test_it_says_what_it_removed(store: Store, persona: Persona, caplog: pytest.
     told = tidy.last()
     assert told is not None
     assert (told.event_type, told.source_type, told.created_at) == ("retention", "system", TODAY)
-    assert told.data == {"executions": 1, "events": 3, "log_files": 1, "bytes_freed": 3}
-    assert caplog.messages == ["retention removed 1 executions, 3 events, 1 log files (3 bytes)"]
+    assert told.data == {"executions": 1, "events": 3, "log_files": 1, "bytes_freed": 3, "fires": 0}
+    assert caplog.messages == ["retention removed 1 executions, 3 events, 0 fires, 1 log files (3 bytes)"]
 
 
 def test_where_nothing_was_removed_nothing_is_said(store: Store, persona: Persona) -> None:
@@ -373,7 +480,7 @@ def test_two_processes_at_once_remove_and_count_each_run_once(store: Store, pers
             process.stdin.write("\n")
             process.stdin.flush()
         counts = [[int(word) for word in line_of(process).split()] for process in (one, two)]
-    assert [a + b for a, b in zip(*counts, strict=True)] == [1_950, 3 * 1_950, 1_950, 3 * 1_950]
+    assert [a + b for a, b in zip(*counts, strict=True)] == [1_950, 3 * 1_950, 1_950, 3 * 1_950, 0]
     assert ids(store) == [run.id for run in made[-50:]]
     assert len(list((store.home / "logs").iterdir())) == 50
 

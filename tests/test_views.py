@@ -49,7 +49,7 @@ from personas_nb.entities.run_event import (
 )
 from personas_nb.entities.structured_prompt import StructuredPrompt
 from personas_nb.entities.tool import ToolCallStep, ToolDefinition
-from personas_nb.entities.trigger import Trigger
+from personas_nb.entities.trigger import NextDue, Trigger, TriggerStatus
 from personas_nb.errors import NotFound
 from personas_nb.personas.groups import Done
 from personas_nb.personas.prompt_diff import compare
@@ -406,11 +406,25 @@ def test_a_failure_that_says_what_to_do_is_not_told_twice() -> None:
     assert steps.split() == f"%persona runs show {RUN.id[:8]} every moment of it".split()
 
 
-def test_a_trigger_that_nothing_fires_yet_says_so() -> None:
+def test_a_persona_whose_triggers_nothing_fires_says_how_to_begin() -> None:
     trigger = Trigger(persona_id=PERSONA.id, trigger_type="schedule", config={"cron": "0 9 * * *"})
-    assert "Nothing fires these triggers yet" in personas.persona_card(PERSONA, triggers=[trigger]).text
-    planned = trigger.changed(next_trigger_at=NOON)
-    assert "Nothing fires" not in personas.persona_card(PERSONA, triggers=[planned]).text
+    idle = TriggerStatus(at=NOON)
+    text = personas.persona_card(PERSONA, triggers=[trigger], status=idle).text
+    assert "Nothing fires triggers now" in text
+    assert "%persona triggers start" in text
+    firing = idle.changed(is_running=True, kind="headless", host="box", pid=1)
+    assert "Nothing fires" not in personas.persona_card(PERSONA, triggers=[trigger], status=firing).text
+    off = personas.persona_card(PERSONA, triggers=[trigger.changed(enabled=False)], status=idle).text
+    assert f"%persona triggers enable {trigger.id[:8]}" in off
+
+
+def test_the_overview_says_what_is_due_next_and_whether_it_will_fire() -> None:
+    due = NextDue(trigger_id="t", persona="Mail boy", due_at=NOON)
+    idle = TriggerStatus(at=NOON, enabled_count=2, next_due=(due,))
+    text = personas.overview([PERSONA], status=idle, tz="Europe/Berlin").text
+    assert "2 triggers on, next 2026-11-21 09:00 Europe/Berlin: Mail boy" in text
+    assert "%persona triggers start" in text
+    assert "Triggers" not in personas.overview([PERSONA], status=TriggerStatus(at=NOON)).text
 
 
 def test_new_messages_come_with_the_verb_that_shows_them() -> None:

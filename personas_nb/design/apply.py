@@ -3,7 +3,7 @@
 - What an earlier design brought and this one does not want is taken away; what a person added by hand stays.
 - What cannot be yet (a connector without a credential, a trigger that never fires) becomes a list of what is to do.
 - Applying the same design again changes nothing.
-- ``next_trigger_at`` of a trigger is left to the loop that fires triggers.
+- A trigger is planned when it is made, so that whoever fires triggers does so at once.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from personas_nb.entities.todo import Todo
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import DesignError, InvalidInput
 from personas_nb.store.database import Store
+from personas_nb.triggers.matching import type_key
+from personas_nb.triggers.planning import planned
+from personas_nb.triggers.webhooks import forget_secret, plain_config
 
 if TYPE_CHECKING:
     from personas_nb.personas.personas import Personas
@@ -95,7 +98,9 @@ class Applier:
         design = last_design(persona)
         designed = {trigger_key(one) for one in design.suggested_triggers} if design else set()
         triggers = [
-            SuggestedTrigger(trigger_type=row.trigger_type, config=row.config, description=row.description)
+            SuggestedTrigger(
+                trigger_type=row.trigger_type, config=plain_config(row.config), description=row.description
+            )
             for row in self._triggers.find("persona_id = ?", [persona.id])
         ]
         by_hand = {
@@ -250,21 +255,21 @@ class Applier:
         for row in rows:
             if row.origin != "user" and (_key(row) not in wanted or by_design[_key(row)].id != row.id):
                 self._triggers.delete("id = ?", [row.id])
+                forget_secret(self._personas.credentials, row)
                 changes.append(f"Trigger “{row.description or row.trigger_type}” was removed.")
         present = {_key(row) for row in rows}
         for key, trigger in wanted.items():
             if key in present:
                 continue
-            self._triggers.insert(
-                Trigger(
-                    persona_id=persona.id,
-                    trigger_type=trigger.trigger_type,
-                    config=trigger.config,
-                    description=trigger.description,
-                    origin=origin,
-                    enabled=origin != "import",
-                )
+            row = Trigger(
+                persona_id=persona.id,
+                trigger_type=trigger.trigger_type,
+                config=plain_config(trigger.config),
+                description=trigger.description,
+                origin=origin,
+                enabled=origin != "import",
             )
+            self._triggers.insert(planned(row, row.created_at, self._timezone()))
             off = ", off until you enable it" if origin == "import" else ""
             changes.append(f"Trigger “{trigger.description or trigger.trigger_type}” was added{off}.")
         return changes
@@ -273,13 +278,13 @@ class Applier:
         self, persona: Persona, result: DesignResult, before: DesignResult | None, origin: TriggerOrigin
     ) -> list[str]:
         rows = self._subscriptions.find("persona_id = ?", [persona.id])
-        present = {(_event(row.event_type), row.source_filter): row for row in rows}
+        present = {(type_key(row.event_type), row.source_filter): row for row in rows}
         wanted = {
-            (_event(one.event_type), one.source_filter): one.event_type
+            (type_key(one.event_type), one.source_filter): one.event_type
             for one in result.suggested_event_subscriptions
         }
         from_design = {
-            (_event(one.event_type), one.source_filter)
+            (type_key(one.event_type), one.source_filter)
             for one in (before.suggested_event_subscriptions if before else ())
         }
         changes = []
@@ -350,8 +355,3 @@ def _without_feasibility(dumped: dict[str, Any] | None) -> dict[str, Any]:
 
 def _key(trigger: Trigger | SuggestedTrigger) -> str:
     return trigger_key(trigger)
-
-
-def _event(event_type: str) -> str:
-    """Event types compare in lower case, with “-”, “_” and “.” equal."""
-    return event_type.lower().replace("-", "_").replace(".", "_")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from personas_nb.design.designer import Designer
-from personas_nb.engine.models import ModelClients, resolve
+from personas_nb.engine.model_clients import ModelClients
+from personas_nb.engine.models import resolve
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 

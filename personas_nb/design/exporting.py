@@ -37,6 +37,7 @@ from personas_nb.entities.memory import Memory
 from personas_nb.entities.persona import Persona, slug_of
 from personas_nb.entities.structured_prompt import StructuredPrompt
 from personas_nb.errors import Conflict, InvalidInput, did_you_mean
+from personas_nb.triggers.webhooks import CREDENTIAL_KEY
 from personas_nb.vault.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -257,8 +258,12 @@ class Exporter:
             f"{row.trigger_type}.{key}"
             for row in self._triggers.list(persona)
             for key in row.config
-            if key not in TRIGGER_KEYS[row.trigger_type]
+            if key not in (*TRIGGER_KEYS[row.trigger_type], CREDENTIAL_KEY)
         ]
+        if any(CREDENTIAL_KEY in row.config for row in self._triggers.list(persona)):
+            yield LeftOut(
+                "webhook: secret", "It stays in the vault: enabling it where it is imported makes one."
+            )
         if unknown:
             yield LeftOut("trigger settings", f"{', '.join(dict.fromkeys(unknown))} belong to this home.")
 

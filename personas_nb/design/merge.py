@@ -18,6 +18,7 @@ from personas_nb.entities.design import DesignResult, KeptPart, SuggestedSubscri
 from personas_nb.entities.structured_prompt import CustomSection, StructuredPrompt
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import InvalidInput, did_you_mean
+from personas_nb.triggers.webhooks import CREDENTIAL_KEY
 
 SECTIONS = {
     "identity": "Identity",
@@ -195,9 +196,13 @@ def _squeezed(text: Any) -> str:
 
 
 def trigger_key(trigger: SuggestedTrigger | Trigger | Mapping[str, Any]) -> str:
-    """What makes two triggers the same: their type and configuration."""
+    """What makes two triggers the same: their type and configuration; a webhook's secret is none of it."""
     fields = trigger if isinstance(trigger, Mapping) else trigger.model_dump(mode="json")
-    config = {name: value for name, value in fields["config"].items() if value is not None}
+    config = {
+        name: value
+        for name, value in fields["config"].items()
+        if value is not None and name != CREDENTIAL_KEY
+    }
     return f"{fields['trigger_type']} {json.dumps(config, sort_keys=True)}"
 
 

@@ -19,8 +19,9 @@ from personas_nb.design.context import ContextText
 from personas_nb.design.designer import DesignAnswer, DesignRequest, chained, markdown_of
 from personas_nb.design.plan import Plan, PlanPatch, PlanQuestion, PlanSection, PlanTrigger, read_text
 from personas_nb.design.writing import Writing
+from personas_nb.engine.model_clients import ModelClients, is_priced, say_unknown_prices_once
 from personas_nb.engine.model_errors import to_model_error
-from personas_nb.engine.models import ModelClients, ResolvedModel, is_priced, say_unknown_prices_once
+from personas_nb.engine.models import ResolvedModel
 from personas_nb.entities.base import Entity, made
 from personas_nb.entities.design import (
     DesignHighlight,

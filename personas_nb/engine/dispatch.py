@@ -21,7 +21,6 @@ from personas_nb.store.database import Store
 from personas_nb.store.executions import ExecutionTable
 from personas_nb.worker import Worker, is_alive, is_stalled
 
-LOOK_SECONDS = 0.5  # how soon a slot freed by another process, or its cancel request, is seen
 RECOVER_SECONDS = 2.0
 HANG_UP_SECONDS = 1.0
 TIDY_FIRST_SECONDS = 10.0
@@ -45,8 +44,10 @@ class Dispatcher:
         self._unsettled: dict[str, tuple[int, StoreError]] = {}  # runs whose end the store did not take
         self._paused: set[str] = set()  # runs of this worker that wait for a decision
         self._is_wanted = self._is_pumping = False
+        self._is_look_wanted = self._is_looking = False
+        self._recovered: tuple[int, int] | None = None  # the store as it was when nothing was left to watch
         self.serves = False
-        worker.every(LOOK_SECONDS, self._look)
+        worker.when_changed(self._look_soon)  # a slot freed by another process, or its cancel request
         worker.every(RECOVER_SECONDS, self._recover)
         worker.spawn(self._keep_tidy())
         worker.at_stop(self._close)
@@ -178,6 +179,27 @@ class Dispatcher:
             self._cancelled.add(execution_id)
             task.cancel()
 
+    def _look_soon(self) -> None:
+        if not self.worker.is_stopping:
+            self._is_look_wanted = True
+            if not self._is_looking:
+                self.worker.spawn(self._look_again())
+
+    async def _look_again(self) -> None:
+        if self._is_looking:
+            return
+        self._is_looking = True
+        try:
+            while self._is_look_wanted:
+                self._is_look_wanted = False
+                await self._look()
+        except (
+            StoreError
+        ):  # full or locked: whoever writes next says so, and the next change brings another look
+            log.warning("what others changed could not be seen", exc_info=True)
+        finally:
+            self._is_looking = False
+
     async def _look(self) -> None:
         if not (self._ended or self._claimed or self._unsettled or self._paused or self.serves):
             return
@@ -230,10 +252,21 @@ class Dispatcher:
             await asyncio.sleep(TIDY_SECONDS)
 
     async def _recover(self) -> None:
-        await asyncio.to_thread(recover, self.worker.store)
+        if self._unsettled:
+            await self._look()
+        version = await self.worker.version()
+        if version == self._recovered:  # where nobody writes nothing is lost; a heartbeat, too, is a change
+            return
+        is_watching = await asyncio.to_thread(self._recover_others)
         # also what a decision lets go on whose own worker is gone
         if await asyncio.to_thread(self._has_claimable):
             await self.pump()
+        self._recovered = None if is_watching else version
+
+    def _recover_others(self) -> bool:
+        """Whether others have open runs: that their process has ended is no change of the store."""
+        recover(self.worker.store)
+        return any(worker_id != self.worker.id for worker_id, _lock in self.table.workers_with_open_runs())
 
 
 def recover(store: Store) -> list[str]:

@@ -15,11 +15,25 @@ from personas_nb.entities.message import Message
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.review import Review
 from personas_nb.errors import PersonaError
+from personas_nb.notify import outbox
 from personas_nb.personas.remembering import keep
 from personas_nb.store.database import Store
+from personas_nb.store.events import EventTable
 from personas_nb.store.memories import MemoryTable
 
 Row = tuple[str, Entity]
+_NOUNS = {"user_message": "message", "manual_review": "review"}
+_TOLD = {
+    "id",
+    "title",
+    "content",
+    "content_type",
+    "priority",
+    "description",
+    "severity",
+    "suggested_actions",
+    "execution_id",
+}
 
 
 @dataclass
@@ -50,15 +64,29 @@ class Handlers:
             return []
         if self.execution.eval_run_id is not None:
             return []  # a test tells, starts and remembers nothing
-        return [getattr(self, f"_{message.kind}")(data)]
+        row: Row = getattr(self, f"_{message.kind}")(data)
+        if message.kind in ("user_message", "manual_review"):
+            return [row, self._told(message.kind, row[1])]
+        return [row]
 
     def write(self, store: Store, row: Row) -> None:
-        """Write a row in the current transaction; a memory may be known already, or take the place of another."""
+        """Write a row in the current transaction; a memory may be known already, or take the place of another.
+
+        A message comes with what is to be sent of it, and so does a decision that nobody watches for.
+        """
         table, entity = row
         if isinstance(entity, Memory):
             keep(MemoryTable(store), entity, self.superseding.pop(entity.id, None))
             return
+        if isinstance(entity, Message):
+            outbox.write(store, entity)
+            return
+        if isinstance(entity, Event):
+            EventTable(store).insert(entity)
+            return
         store.table(table, type(entity)).insert(entity)
+        if isinstance(entity, Review):
+            outbox.ask(store, self.execution, entity)
 
     def _common(self) -> dict[str, Any]:
         return {"persona_id": self.persona.id, "execution_id": self.execution.id, "rehearsal": self.rehearsal}
@@ -94,13 +122,17 @@ class Handlers:
     def _event(self, event_type: str, data: dict[str, Any], **fields: Any) -> Row:
         return "events", Event(
             event_type=event_type,
-            source_type="persona",
             source=self.persona.slug,
             data=data,
             execution_id=self.execution.id,
             rehearsal=self.rehearsal,
-            **fields,
+            **{"source_type": "persona", **fields},
         )
+
+    def _told(self, kind: str, told: Entity) -> Row:
+        """The event that a message or a review was written, for personas that listen to such."""
+        kept = told.model_dump(mode="json", include=_TOLD)
+        return self._event(kind, {f"{_NOUNS[kind]}_id": kept.pop("id"), **kept}, source_type="system")
 
     def _emit_event(self, data: dict[str, Any]) -> Row:
         payload = data.get("data")

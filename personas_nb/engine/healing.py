@@ -24,6 +24,7 @@ from personas_nb.entities.healing import HealingIssue
 from personas_nb.entities.message import Message
 from personas_nb.entities.persona import Persona
 from personas_nb.errors import InvalidInput, NotFound, QueueFull, SettingsError
+from personas_nb.notify.outbox import write
 from personas_nb.personas.personas import Personas
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
@@ -359,16 +360,18 @@ class Healing:
         # No earlier than what it counted, whatever the clocks say, or it would be counted again.
         moment = max(self._clock(), datetime.fromisoformat(last_at) if last_at else self._clock())
         enable = f"`%persona enable {persona.slug}`"
-        self.store.table("messages", Message).insert(
+        write(
+            self.store,
             Message(
                 persona_id=persona.id,
+                origin="system",
                 title=f"{persona.name} was disabled",
                 content=f"{FAILURES_IN_A_ROW} runs in a row have failed. The last one: {diagnosis.title} "
                 f"`%persona healing` says what to do; then type {enable}.",
                 content_type="error",
                 priority="high",
                 created_at=moment,
-            )
+            ),
         )
         return self.table.report(
             HealingIssue(

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from personas_nb.engine.answer_reader import STATUSES, AnswerReader
 from personas_nb.engine.gateway_request import MessageRequest, Unusable
+from personas_nb.engine.model_clients import ModelClients, key_headers
 from personas_nb.engine.model_errors import retry_after_seconds, status_to_model_error, to_model_error
-from personas_nb.engine.models import ModelClients, ResolvedModel, key_headers
+from personas_nb.engine.models import ResolvedModel
 from personas_nb.engine.spending import Admission, Allowance
 from personas_nb.entities.run_event import UsageReported
 from personas_nb.errors import ModelError

@@ -1,7 +1,6 @@
 """Which model a run thinks with, and the way to it.
 
-``resolve`` decides (no network, no heavy import); ``ModelClients`` builds pydantic-ai models and keeps one HTTP
-client per server for the worker's loop.
+``resolve`` decides: no network, no heavy import.
 
 A global key goes only to its provider's configured host: a persona with a ``base_url`` of its own gets the
 token of its own profile, or none.
@@ -11,23 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from personas_nb.entities.model_profile import PROVIDERS, ModelProfile, Provider
 from personas_nb.errors import InvalidInput, ModelError, did_you_mean
 from personas_nb.settings import Settings
 from personas_nb.vault.redaction import Redactor, check_secret
-
-if TYPE_CHECKING:
-    from pydantic_ai.models import Model
 
 KEY_VARIABLES = {
     "anthropic": "ANTHROPIC_API_KEY",
@@ -42,11 +36,6 @@ _DEFAULT_URLS = {
     "litellm": "http://127.0.0.1:4000",
     "ollama": "http://127.0.0.1:11434/v1",
 }
-_NEEDED_HEADERS = frozenset({
-    "host", "accept", "accept-encoding", "content-type", "content-length", "transfer-encoding", "connection",
-    "user-agent", "anthropic-version", "anthropic-beta",
-})  # fmt: skip
-_OUR_KEY = "x-personas-key-in-"  # marks the header that holds the key which `resolve` chose
 _DEFAULT_MODELS = {
     "anthropic": "claude-sonnet-5-5",
     "custom": "gpt-5-mini",
@@ -214,28 +203,6 @@ def _redactor(secrets: tuple[tuple[str, str], ...]) -> Redactor:
     return Redactor(dict(secrets))
 
 
-def key_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers that hold the key of a request, marked so that ``ModelClients.http`` sends them."""
-    return {f"{_OUR_KEY}{name}": value for name, value in headers.items()}
-
-
-async def _only_ours(request: Any) -> None:
-    """Leaves what a request needs, with the key that we chose.
-
-    The clients add to it what the environment says: organisation ids, and custom headers with, perhaps, a key.
-    These would go to any host.
-    """
-    given = {
-        name.removeprefix(_OUR_KEY): value
-        for name, value in request.headers.items()
-        if name.startswith(_OUR_KEY)
-    }
-    for name in list(request.headers):
-        if name.lower() not in _NEEDED_HEADERS:
-            del request.headers[name]
-    request.headers.update(given)
-
-
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -248,108 +215,3 @@ def _api_url(provider: str, base_url: str) -> str:
     if provider == "anthropic":
         return url.removesuffix("/v1")
     return url if urlsplit(url).path else f"{url}/v1"
-
-
-@cache
-def say_unknown_prices_once() -> None:
-    """Where a price or usage is missing, the execution says so; pydantic-ai would print it from our thread."""
-    from pydantic_ai import CostNotFoundWarning
-    from pydantic_ai.exceptions import UsageLimitUnavailableWarning
-
-    for category in (CostNotFoundWarning, UsageLimitUnavailableWarning):
-        warnings.filterwarnings("ignore", category=category)
-
-
-def is_priced(model: Model) -> bool:
-    """Whether genai-prices knows what the model costs."""
-    return _has_price(model.model_name, model.system)
-
-
-@cache
-def _has_price(model_name: str, provider_name: str) -> bool:
-    from pydantic_ai.messages import ModelResponse
-    from pydantic_ai.usage import RequestUsage
-
-    usage = RequestUsage(input_tokens=1, output_tokens=1)
-    response = ModelResponse(parts=[], usage=usage, model_name=model_name, provider_name=provider_name)
-    try:
-        response.cost()
-    except (LookupError, AssertionError, ValueError):
-        return False
-    return True
-
-
-class ModelClients:
-    """Builds pydantic-ai models; one HTTP connection pool for all of them. Belongs to one event loop."""
-
-    def __init__(self) -> None:
-        self._http: Any = None
-        self._models: dict[ResolvedModel, Model] = {}
-
-    def build(self, resolved: ResolvedModel) -> Model:
-        """The pydantic-ai model for a real provider; clients retry nothing by themselves."""
-        if resolved not in self._models:
-            self._models[resolved] = (
-                self._anthropic(resolved) if resolved.provider == "anthropic" else self._openai(resolved)
-            )
-        return self._models[resolved]
-
-    @property
-    def http(self) -> Any:
-        """The HTTP client of all models; of a request's headers it sends the needed ones and ``key_headers``."""
-        return self._client()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
-        self._http = None
-        self._models.clear()
-
-    def _client(self) -> Any:
-        if self._http is None:
-            import httpx2
-
-            self._http = httpx2.AsyncClient(
-                event_hooks={"request": [_only_ours]},
-                timeout=httpx2.Timeout(600, connect=10),
-                limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
-            )
-        return self._http
-
-    def _anthropic(self, resolved: ResolvedModel) -> Model:
-        from anthropic import AsyncAnthropic
-        from pydantic_ai.models.anthropic import AnthropicModel
-        from pydantic_ai.providers.anthropic import AnthropicProvider
-
-        key = resolved.secret or "unset"
-        client = AsyncAnthropic(
-            api_key=key,
-            base_url=resolved.base_url,
-            max_retries=0,
-            default_headers={f"{_OUR_KEY}x-api-key": key},
-            http_client=self._client(),
-        )
-        return AnthropicModel(resolved.model, provider=AnthropicProvider(anthropic_client=client))
-
-    def _openai(self, resolved: ResolvedModel) -> Model:
-        from openai import AsyncOpenAI
-        from pydantic_ai.models.ollama import OllamaModel
-        from pydantic_ai.models.openai import OpenAIChatModel
-        from pydantic_ai.providers.litellm import LiteLLMProvider
-        from pydantic_ai.providers.ollama import OllamaProvider
-        from pydantic_ai.providers.openai import OpenAIProvider
-
-        key = resolved.secret or "unset"
-        client = AsyncOpenAI(
-            api_key=key,
-            base_url=resolved.base_url,
-            max_retries=0,
-            default_headers={f"{_OUR_KEY}authorization": f"Bearer {key}"},
-            http_client=self._client(),
-        )
-        if resolved.provider == "ollama":  # a model on one's own machine has no price, whatever it is called
-            return OllamaModel(resolved.model, provider=OllamaProvider(openai_client=client))
-        if resolved.provider == "litellm":  # the model's own name says whose price it is
-            return OpenAIChatModel(resolved.model, provider=LiteLLMProvider(openai_client=client))
-        return OpenAIChatModel(resolved.model, provider=OpenAIProvider(openai_client=client))

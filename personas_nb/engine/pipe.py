@@ -1,7 +1,8 @@
 """The one way out of a run: redact, scan for protocol messages, redact what was decoded, store, show.
 
 - What happens is stored in batches, ``FLUSH_SECONDS`` after the first of it, and all that is left at the end. Every
-  change wakes the writer, which then competes with the loop for the interpreter.
+  change wakes the writer, which then competes with the loop for the interpreter: where many runs go on at once,
+  each waits longer, by as much again for every ``RUNS_PER_FLUSH`` of them.
 - Nothing waits: changes queue up in the writer, which keeps their order; ``settled`` waits for them.
 - Every change carries the claim's token. When the claim was lost, the first change fails and so does the run.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ from personas_nb.worker import Worker, Write
 E = TypeVar("E", bound=Entity)
 
 FLUSH_SECONDS = 0.1
+RUNS_PER_FLUSH = 20
 PIECE_CHARS = 4096
 
 
@@ -64,7 +66,9 @@ class Pipe:
         output_limit_bytes: int,
         execution: Execution | None = None,
         before: Before | None = None,
+        num_open: Callable[[], int] = lambda: 1,
     ) -> None:
+        self._num_open = num_open  # how many runs go on in this process
         self.execution_id, self.token = execution_id, token
         self.handlers, self.untrusted = handlers, untrusted
         self.worker, self.feeds, self.log = worker, feeds, log
@@ -319,7 +323,8 @@ class Pipe:
         if self._timer is None:
             # At moments that all runs share: many at once then wake the writer together, for one transaction.
             loop = asyncio.get_running_loop()
-            moment = (loop.time() // FLUSH_SECONDS + 1) * FLUSH_SECONDS
+            seconds = FLUSH_SECONDS * (1 + self._num_open() // RUNS_PER_FLUSH)
+            moment = (loop.time() // seconds + 1) * seconds
             self._timer = loop.call_at(moment, self.flush)
 
     def _stored(self, done: Future[Any], events: list[RunEvent], lines: list[str]) -> None:

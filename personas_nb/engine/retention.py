@@ -1,4 +1,4 @@
-"""Old executions go: their rows, and then their logs.
+"""Old executions go: their rows, and then their logs; and old fires and events.
 
 - Rows first, logs after the commit: what a crash leaves in between are logs without an execution, which the next
   time removes once they are a day old. A log of an execution that there is, is never touched.
@@ -30,6 +30,8 @@ BATCH = 200
 LOOKUP = 1000
 PAUSE_SECONDS = 0.02
 ORPHAN_AGE = timedelta(days=1)
+UNCHANGED_AGE = timedelta(days=1)  # a poller looks often, and mostly sees nothing new
+WEBHOOK_AGE = timedelta(days=8)  # a delivery that is repeated within seven days is known by its fire
 EVENT_TYPE = "retention"
 # Years of four digits, or text order would not be time order.
 _EPOCH, _LONGEST_DAYS = datetime(1970, 1, 1, tzinfo=UTC), 365_000
@@ -42,6 +44,7 @@ log = logging.getLogger("personas_nb.engine")
 class Removed:
     """How much was removed: executions, what was recorded of them and sent by them, log files and their bytes.
 
+    ``events`` has also the other events that were old, ``fires`` what became of due times.
     The database keeps the pages of its deleted rows and writes into them again; its file does not shrink.
     """
 
@@ -49,6 +52,7 @@ class Removed:
     events: int = 0
     log_files: int = 0
     bytes_freed: int = 0
+    fires: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.executions or self.log_files)
@@ -58,7 +62,8 @@ class Retention:
     """Deletes what is older than the settings keep: ``retention_days``, ``retention_min_executions``.
 
     A run with a pending review or an open retry stays, and so do messages, memories, decided reviews and what was
-    spent of the budgets.
+    spent of the budgets. Fires and events go with their runs; those that led to none after ``retention_days``, those
+    of a poller that saw nothing new after a day.
     """
 
     def __init__(self, store: Store, settings: Settings, clock: Callable[[], datetime] = now) -> None:
@@ -74,7 +79,9 @@ class Retention:
         cutoff = self._cutoff()
         ids, events = self._remove_rows(cutoff, should_stop)
         log_files, bytes_freed = (0, 0) if should_stop() else self._remove_logs(set(ids))
-        removed = Removed(len(ids), events, log_files, bytes_freed)
+        events += self._in_steps(lambda: self._table.remove_events(cutoff, EVENT_TYPE, BATCH), should_stop)
+        fires = self._remove_fires(cutoff, should_stop)
+        removed = Removed(len(ids), events, log_files, bytes_freed, fires)
         if removed:
             self._tell(removed, cutoff)
         return removed
@@ -108,6 +115,22 @@ class Retention:
                 time.sleep(PAUSE_SECONDS)
         return removed, events
 
+    def _remove_fires(self, cutoff: str, should_stop: Callable[[], bool]) -> int:
+        day_ago, webhooks = (rfc3339(self._clock() - age) for age in (UNCHANGED_AGE, WEBHOOK_AGE))
+        unchanged = self._in_steps(lambda: self._table.remove_unchanged(day_ago, BATCH), should_stop)
+        old = lambda: self._table.remove_fires(cutoff, webhooks, BATCH)  # noqa: E731 - said in one line
+        return unchanged + self._in_steps(old, should_stop)
+
+    def _in_steps(self, remove: Callable[[], int], should_stop: Callable[[], bool]) -> int:
+        """Call it until there is no more to remove; the sum of what it said."""
+        total, last = 0, BATCH
+        while last == BATCH and not should_stop():
+            last = remove()
+            total += last
+            if last == BATCH:
+                time.sleep(PAUSE_SECONDS)
+        return total
+
     def _remove_logs(self, just_removed: set[str]) -> tuple[int, int]:
         """Remove the logs of those, and logs older than a day whose execution is gone; how many files and bytes."""
         count = size_bytes = 0
@@ -140,9 +163,10 @@ class Retention:
             self._events.insert(told.changed(created_at=self._clock()))
             self._table.forget_tales(EVENT_TYPE, cutoff)
         log.info(
-            "retention removed %d executions, %d events, %d log files (%d bytes)",
+            "retention removed %d executions, %d events, %d fires, %d log files (%d bytes)",
             removed.executions,
             removed.events,
+            removed.fires,
             removed.log_files,
             removed.bytes_freed,
         )

@@ -19,7 +19,8 @@ from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.healing import DISABLED, NOT_RETRIED, HealingOutcome, classify
 from personas_nb.engine.intents import RunIntents
 from personas_nb.engine.log import RunLog
-from personas_nb.engine.models import ModelClients, ResolvedModel
+from personas_nb.engine.model_clients import ModelClients
+from personas_nb.engine.models import ResolvedModel
 from personas_nb.engine.outcome import judge
 from personas_nb.engine.pipe import Pipe
 from personas_nb.engine.preparation import Before, Prepared, Rooms, prepare
@@ -70,6 +71,7 @@ class Runner:
         self._making = asyncio.Lock()
         self.closing: set[str] = set()
         """Runs that are ending anyway; cancelled in the middle of that, they would leave connections open."""
+        self._num_open = 0
         self.paused: set[str] = set()
         """Runs that have just begun to wait for a decision."""
         worker.at_stop(self.clients.close)
@@ -127,6 +129,7 @@ class Runner:
         closing.callback(
             prepared.close
         )  # removes a small scratch folder; no thread, which may be gone at exit
+        self._num_open += 1
         try:
             end = await self._stream(prepared, pipe)
             fields = self._last_state(prepared, pipe, end)
@@ -142,6 +145,7 @@ class Runner:
             prepared.redactor.clean(error)  # it will be logged
             raise
         finally:
+            self._num_open -= 1
             self.closing.discard(prepared.execution.id)
             pipe.close()
             closing.close()
@@ -302,6 +306,7 @@ class Runner:
             output_limit_bytes=settings.output_limit_bytes,
             execution=execution,
             before=prepared.before,
+            num_open=lambda: self._num_open,
         )
         begun = {
             "provider": prepared.model.provider,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import uuid
+from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self, TypeVar
@@ -14,7 +16,20 @@ from personas_nb.errors import InvalidInput
 
 def new_id() -> str:
     """A random UUID as text; any unique prefix of it names the entity."""
-    return str(uuid.uuid4())
+    try:
+        random_bytes = _random.pop()
+    except IndexError:
+        # Many at once: each call of the system lets another thread go first.
+        fresh = os.urandom(16 * IDS_AT_ONCE)
+        _random.extend(fresh[at : at + 16] for at in range(16, len(fresh), 16))
+        random_bytes = fresh[:16]
+    return str(uuid.UUID(bytes=random_bytes, version=4))
+
+
+IDS_AT_ONCE = 64
+_random: deque[bytes] = deque()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.clear)  # or parent and child would have the same ids
 
 
 def now() -> datetime:
@@ -28,7 +43,9 @@ def rfc3339(moment: datetime) -> str:
     >>> rfc3339(datetime(2026, 11, 21, 9, 0, tzinfo=UTC))
     '2026-11-21T09:00:00.000000Z'
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (
+        moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    )  # strftime takes 8 times as long
 
 
 def _aware(moment: datetime) -> datetime:

@@ -30,7 +30,8 @@ class Execution(Entity):
     their tokens are estimated. ``error_kind`` is None unless the run failed or was cancelled. A queued run starts
     no earlier than ``scheduled_at``; None is at once. ``credentials`` are those that were matched for its tools; None
     where it has not begun. ``duration_ms`` counts the time that it ran, not that it waited; ``pauses`` is how often a
-    person's decision let it go on. One with an ``eval_run_id`` is a test: it counts as no run of its persona.
+    person's decision let it go on. One with an ``eval_run_id`` is a test: it counts as no run of its persona. ``told``:
+    nobody watched it, it failed, and that was looked at to tell the user.
     """
 
     id: str = Field(default_factory=new_id)
@@ -76,6 +77,7 @@ class Execution(Entity):
     claimed_at: UtcDatetime | None = None
     pauses: int = 0
     cancel_requested: bool = False
+    told: bool = False
     created_at: UtcDatetime = Field(default_factory=now)
     scheduled_at: UtcDatetime | None = None
     started_at: UtcDatetime | None = None

@@ -13,6 +13,7 @@ from personas_nb.vault.credentials import Credentials
 
 CONNECTOR = "channel"
 _SECRET_NAME = re.compile(r"url|uri|webhook|token|secret|password|passwd|api_?key", re.IGNORECASE)
+_NO_SECRET = ("api_url", "description")  # where an API is; what a person calls it
 
 
 def has_secrets(channels: Any) -> bool:
@@ -25,7 +26,8 @@ def has_secrets(channels: Any) -> bool:
 def sealed(credentials: Credentials, persona: Persona) -> Persona:
     """The persona with what is secret of its channels in the vault; addresses that no channel has go from there.
 
-    Secret is what is called an address, a token, a password or the like, beside ``type`` or in ``config``. Raises
+    Secret is what is called an address, a token, a password or the like, or is an address, beside ``type`` or in
+    ``config``; ``api_url`` is not. Raises
     ``InvalidInput`` where a channel has secrets and names a credential of its own, or one is too short to be kept
     out of text.
     """
@@ -78,5 +80,12 @@ def _secrets(channel: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: value
         for key, value in given.items()
-        if isinstance(value, str) and value and _SECRET_NAME.search(key.removeprefix("config."))
+        if isinstance(value, str) and value and _is_secret(key.removeprefix("config."), value)
     }
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """An address tells who may post there, whatever it is called."""
+    if name in _NO_SECRET:
+        return False
+    return "://" in value or _SECRET_NAME.search(name) is not None

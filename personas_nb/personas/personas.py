@@ -41,7 +41,7 @@ _NOT_CASCADED = (
     ),
     ("design_sessions", "persona_id = ?"),
     ("intents", "execution_id in (select id from executions where persona_id = ?)"),
-    ("event_deliveries", "subscription_id in (select id from subscriptions where persona_id = ?)"),
+    ("event_deliveries", "persona_id = ?"),
     ("events", "target_persona_id = ?"),
     ("events", "execution_id in (select id from executions where persona_id = ?)"),
 )
@@ -143,10 +143,12 @@ class Personas:
             for table, where in _NOT_CASCADED:
                 self.store.table(table, Entity).delete(where, [persona.id])
             self._forget_token(persona.model_profile, None)
-            for credential in self.credentials.list():  # of its MCP servers and its channels
-                if credential.connector in ("mcp", channels.CONNECTOR) and credential.name.endswith(
-                    f"({persona.id})"
-                ):
+            for credential in self.credentials.list():  # of its MCP servers, its channels and its webhooks
+                if credential.connector in (
+                    "mcp",
+                    "webhook",
+                    channels.CONNECTOR,
+                ) and credential.name.endswith(f"({persona.id})"):
                     self.credentials.remove(credential.id)
             self._rows.delete("id = ?", [persona.id])
 

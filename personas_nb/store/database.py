@@ -50,8 +50,10 @@ class Store:
         self.is_on_network = False
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
+        self._watcher: sqlite3.Connection | None = None
+        self._watched = 0
         self._write_lock = threading.RLock()
-        self._pool_lock = threading.Lock()
+        self._pool_lock, self._watch_lock = threading.Lock(), threading.Lock()
         self._writing = threading.local()
         self._is_ready = False
         self._is_held_for_fork = False
@@ -110,6 +112,18 @@ class Store:
                 if durable:
                     connection.execute("PRAGMA synchronous = NORMAL")
 
+    def version(self) -> tuple[int, int]:
+        """What is another value after every commit, of this process or any other; cheap, and takes no lock for long."""
+        with self._explained():
+            if not self._is_ready:
+                with self._write_lock:
+                    self._prepare()
+            with self._watch_lock:
+                if self._watcher is None:
+                    # Versions compare on one connection only, so that each has a number of its own.
+                    self._watcher, self._watched = self._connect(), self._watched + 1
+                return self._watched, int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
     def table(self, name: str, entity: type[E]) -> Table[E]:
         """The rows of a table as entities."""
         return Table(self, name, entity)
@@ -121,9 +135,10 @@ class Store:
 
     def close(self) -> None:
         """Close every connection; the store opens again when it is used again."""
-        with self._write_lock, self._pool_lock:
-            connections = [*self._idle, *([self._writer] if self._writer else [])]
-            self._idle, self._writer, self._is_ready = [], None, False
+        with self._write_lock, self._pool_lock, self._watch_lock:
+            kept = [self._writer, self._watcher]
+            connections = [*self._idle, *(connection for connection in kept if connection)]
+            self._idle, self._writer, self._watcher, self._is_ready = [], None, None, False
             for connection in connections:
                 connection.close()
 
@@ -141,8 +156,12 @@ class Store:
         if not self._write_lock.acquire(timeout=FORK_WAIT_SECONDS):
             return
         self._pool_lock.acquire()
+        self._watch_lock.acquire()
         self._is_held_for_fork = True
         idle, self._idle = self._idle, []
+        if self._watcher is not None:
+            idle.append(self._watcher)
+            self._watcher = None
         if self._writer is not None and not self._writer.in_transaction:
             idle.append(self._writer)
             self._writer = None
@@ -152,14 +171,17 @@ class Store:
     def _after_fork_in_parent(self) -> None:
         if self._is_held_for_fork:
             self._is_held_for_fork = False
+            self._watch_lock.release()
             self._pool_lock.release()
             self._write_lock.release()
 
     def _after_fork_in_child(self) -> None:
         # What was in use at the fork stays open here: closing it would touch what is the parent's.
-        _INHERITED.extend([*self._idle, *([self._writer] if self._writer else [])])
-        self._idle, self._writer, self._is_ready = [], None, False
-        self._write_lock, self._pool_lock = threading.RLock(), threading.Lock()
+        kept = [self._writer, self._watcher]
+        _INHERITED.extend([*self._idle, *(connection for connection in kept if connection)])
+        self._idle, self._writer, self._watcher, self._is_ready = [], None, None, False
+        self._write_lock = threading.RLock()
+        self._pool_lock, self._watch_lock = threading.Lock(), threading.Lock()
         self._writing = threading.local()
         self._is_held_for_fork = False
 

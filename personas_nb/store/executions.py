@@ -18,6 +18,7 @@ from personas_nb.entities.execution import FINISHED, Execution
 from personas_nb.errors import Conflict, QueueFull
 from personas_nb.store.budgets import BudgetTable
 from personas_nb.store.database import Store
+from personas_nb.store.events import EventTable
 from personas_nb.store.intents import IntentTable
 from personas_nb.store.table import Table, encoded
 
@@ -87,13 +88,28 @@ class ExecutionTable(Table[Execution]):
 
     def check_queue(self, persona_id: str, persona_name: str, *, queue_limit: int) -> None:
         """Raise ``QueueFull`` where the persona has as many queued runs as it may."""
-        where = "persona_id = ? and status = 'queued' and eval_run_id is null"
-        queued = self.count(where, [persona_id])
-        if queued >= queue_limit:
-            raise QueueFull(
-                f"{persona_name} already has {queued} runs in its queue, as many as it may.",
-                hint="Wait for some, or cancel them with `%persona runs cancel ID`.",
-            )
+        if (queued := self.queued_count(persona_id)) >= queue_limit:
+            raise queue_full(persona_name, queued)
+
+    def queued_count(self, persona_id: str) -> int:
+        """How many runs a persona has in its queue."""
+        return self.count("persona_id = ? and status = 'queued' and eval_run_id is null", [persona_id])
+
+    def insert_fired(
+        self, db: sqlite3.Connection, model: Execution, runs: Sequence[tuple[str, str, str | None]]
+    ) -> None:
+        """Write many runs, like ``model`` but for ``(id, trigger_id, input)``; whether they may queue was checked."""
+        row = {name: value for name, value in self.dumped(model).items() if value is not None}
+        names = [name for name in row if name not in ("id", "trigger_id")]
+        common = tuple(row[name] for name in names)
+        query = (
+            f"insert into executions (id, trigger_id, {', '.join(names)}) values (?, ?{', ?' * len(names)})"
+        )
+        db.executemany(query, [(run_id, trigger_id, *common) for run_id, trigger_id, _text in runs])
+        db.executemany(
+            "insert into execution_texts (execution_id, kind, content) values (?, 'input', ?)",
+            [(run_id, text) for run_id, _trigger_id, text in runs if text is not None],
+        )
 
     def has_claimable(self, worker_id: str, *, serves: bool = False) -> bool:
         """Whether ``claim_next`` would find a run; a look that takes no lock."""
@@ -336,7 +352,7 @@ class ExecutionTable(Table[Execution]):
             execution_id=execution_id,
             rehearsal=bool(row["rehearsal"]),
         )
-        self.store.table("events", Event).insert(ended)
+        EventTable(self.store).insert(ended)
 
 
 class RunEventTable:
@@ -388,6 +404,14 @@ class RunEventTable:
         with self.store.read() as db:
             row = db.execute("select max(seq) from run_events where execution_id = ?", [execution_id])
             return int(row.fetchone()[0] or 0)
+
+
+def queue_full(persona_name: str, queued: int) -> QueueFull:
+    """The refusal of a run whose persona has as many queued ones as it may."""
+    return QueueFull(
+        f"{persona_name} already has {queued} runs in its queue, as many as it may.",
+        hint="Wait for some, or cancel them with `%persona runs cancel ID`.",
+    )
 
 
 def put_text(db: sqlite3.Connection, execution_id: str, kind: str, content: str) -> None:

@@ -40,7 +40,7 @@ select error_kind, error from chain where depth > 0 order by depth
 """
 # A persona_action whose target is nobody has started nothing.
 _TOLD = """
-select 'message' as what from messages where execution_id = :run
+select 'message' as what from messages where execution_id = :run and origin = 'persona'
 union select 'review' from reviews where execution_id = :run
 union select case event_type when 'persona_action' then 'action' else 'event' end from events
   where execution_id = :run and source_type = 'persona'

@@ -18,14 +18,14 @@ from personas_nb.entities.base import rfc3339
 EXPIRY_SECONDS = 20.0
 
 _HOLDER = (
-    "select l.worker_id, l.epoch, l.expires_at, l.taken_at, w.host, w.pid, w.lock_path, w.stopped_at "
+    "select l.worker_id, l.epoch, l.expires_at, l.taken_at, l.kind, w.host, w.pid, w.lock_path, w.stopped_at "
     "from leases l left join workers w on w.id = l.worker_id where l.id = ?"
 )
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who holds a lease, since when and until when, as far as is stored."""
+    """Who holds a lease, since when and until when, as far as is stored; ``kind`` says what its process is."""
 
     worker_id: str
     epoch: int
@@ -34,6 +34,7 @@ class Lease:
     taken_at: datetime
     expires_at: datetime
     lock_path: str
+    kind: str = ""
 
 
 def holder(db: sqlite3.Connection, name: str) -> Lease | None:
@@ -49,6 +50,7 @@ def holder(db: sqlite3.Connection, name: str) -> Lease | None:
         taken_at=datetime.fromisoformat(row["taken_at"]),
         expires_at=datetime.fromisoformat(row["expires_at"]),
         lock_path=row["lock_path"],
+        kind=row["kind"] or "",
     )
 
 
@@ -67,6 +69,7 @@ def take(
     worker_id: str,
     moment: datetime,
     is_alive: Callable[[Path], bool],
+    kind: str = "",
 ) -> int | None:
     """Take a lease, or keep the one that is held; its epoch. None while another holds it.
 
@@ -76,15 +79,15 @@ def take(
     current = holder(db, name)
     if current is not None and current.worker_id != worker_id and is_valid(current, moment, is_alive):
         return None
-    # An expired lease of our own is taken anew: others may have looked meanwhile, and nobody else took it.
+    # One of our own that has expired is kept under its epoch: nobody took it meanwhile.
     epoch = (row["epoch"] if row else 0) + (row is None or row["worker_id"] != worker_id)
     expires_at = rfc3339(moment + timedelta(seconds=EXPIRY_SECONDS))
     db.execute(
-        "insert into leases (id, worker_id, epoch, expires_at, taken_at) values (?, ?, ?, ?, ?) "
+        "insert into leases (id, worker_id, epoch, expires_at, taken_at, kind) values (?, ?, ?, ?, ?, ?) "
         "on conflict (id) do update set taken_at = case when epoch = excluded.epoch then taken_at "
         "else excluded.taken_at end, worker_id = excluded.worker_id, epoch = excluded.epoch, "
-        "expires_at = excluded.expires_at",
-        [name, worker_id, epoch, expires_at, rfc3339(moment)],
+        "expires_at = excluded.expires_at, kind = excluded.kind",
+        [name, worker_id, epoch, expires_at, rfc3339(moment), kind],
     )
     return int(epoch)
 

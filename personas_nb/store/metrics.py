@@ -37,7 +37,7 @@ select e.persona_id, (select p.name from personas p where p.id = e.persona_id) a
   sum(ifnull(e.cache_write_tokens, 0)) as cache_write_tokens,
   json_group_array(e.duration_ms) filter (where e.duration_ms is not null) as durations_ms,
   sum(ifnull(e.tool_calls, 0)) as tool_calls, count(e.event_id) as events_consumed,
-  sum((select count(*) from messages m where m.execution_id = e.id)) as messages_sent,
+  sum((select count(*) from messages m where m.execution_id = e.id and m.origin = 'persona')) as messages_sent,
   sum((select count(*) from reviews r where r.execution_id = e.id)) as reviews_asked
 from executions e where e.created_at >= ? and e.created_at < ? and e.eval_run_id is null {of}
 group by e.persona_id order by persona, e.persona_id

@@ -620,9 +620,13 @@ def m014_triggers_and_events(db: Database) -> None:
         db.execute(f"alter table {table} add column allow_bypass integer not null default 0")
     # state: what a poller saw last
     db.execute("alter table triggers add column state text not null default '{}'")
-    db.execute("alter table leases add column taken_at text")
+    # kind: of the holder's process (kernel, server, headless, python)
+    for column in ("taken_at", "kind"):
+        db.execute(f"alter table leases add column {column} text")
     _fires(db)
     _deliveries(db)
+    _queues(db)
+    _listening(db)
 
 
 def _fires(db: Database) -> None:
@@ -643,12 +647,22 @@ def _fires(db: Database) -> None:
     db.table("fires").create_index(["trigger_id", "due_at"])
     db.table("fires").create_index(["created_at"])
     db.execute("create index idx_fires_checking on fires (worker_id) where status = 'checking'")
+    db.execute("create index idx_fires_unchanged on fires (created_at) where reason = 'unchanged'")
     # what all have in common, such as “paused”
     _table(db, "switches", _text("id value changed_at"), not_null="changed_at")
     db.execute(
         "create index idx_executions_fired on executions (created_at) "
         "where status = 'queued' and worker_id is null"
     )
+
+
+def _queues(db: Database) -> None:
+    # SQLite takes a partial index only where the query has its very condition: “status in (…)” of
+    # idx_executions_open serves no “status = 'queued'”, and every look for a run to claim read the whole table
+    db.execute(
+        "create index idx_executions_queued on executions (persona_id, created_at) where status = 'queued'"
+    )
+    db.execute("create index idx_executions_running on executions (persona_id) where status = 'running'")
 
 
 def _deliveries(db: Database) -> None:
@@ -659,12 +673,65 @@ def _deliveries(db: Database) -> None:
     db.execute(
         "create index idx_event_deliveries_open on event_deliveries (next_attempt_at) where status = 'pending'"
     )
-    for column in ("worker_id", "next_attempt_at", "sent_at"):
+    _message_deliveries(db)
+
+
+def _message_deliveries(db: Database) -> None:
+    # channel_key: what of a channel makes it that one; channel is how a person calls it.
+    # worker_id: who sends, or has sent. next_attempt_at: of one that is pending
+    for column in ("channel_key", "worker_id", "next_attempt_at", "sent_at"):
         db.execute(f"alter table message_deliveries add column {column} text")
     db.execute(
         "create index idx_message_deliveries_open on message_deliveries (next_attempt_at) "
         "where status in ('pending', 'sending')"
     )
+    db.table("message_deliveries").create_index(["message_id", "channel_key"], unique=True)
+    # origin: persona (it said so itself) or system (something about it that a person should know)
+    db.execute("alter table messages add column origin text not null default 'persona'")
+    # told: whether the end of a run that nobody watched was looked at, to say that it failed
+    db.execute("alter table executions add column told integer not null default 0")
+    db.execute(
+        "create index idx_executions_untold on executions (completed_at) "
+        "where status = 'failed' and told = 0 and (trigger_id is not null or event_id is not null)"
+    )
+
+
+def _listening(db: Database) -> None:
+    """Who hears what: only events after its subscription was made, or switched on."""
+    # Until now nobody delivered events; those that are there start nothing any more.
+    db.execute("update events set status = 'processed' where status = 'pending'")
+    # after_event: the rowid of the newest event when it was made or switched on; it hears only later ones
+    db.execute("alter table subscriptions add column after_event integer not null default 0")
+    db.execute("update subscriptions set after_event = (select coalesce(max(rowid), 0) from events)")
+    db.execute("create index idx_events_of_type on events (event_type, created_at)")
+    for table in ("events", "event_deliveries"):
+        db.execute(f"create index idx_{table}_dead on {table} (created_at) where status = 'dead'")
+    db.execute("create index idx_event_deliveries_persona on event_deliveries (persona_id)")
+    # The number that “subscriptions” has grows with every change: who keeps an index of them looks only at this.
+    db.execute("insert into switches (id, value, changed_at) values ('subscriptions', '0', '')")
+    changed = "update switches set value = cast(value as integer) + 1 where id = 'subscriptions'"
+    hears = (
+        "update subscriptions set after_event = (select coalesce(max(rowid), 0) from events) "
+        "where rowid = new.rowid"
+    )
+    for name, moment, act in (
+        ("subscriptions_made", "after insert on subscriptions", f"{hears}; {changed}"),
+        ("subscriptions_gone", "after delete on subscriptions", changed),
+        ("subscriptions_changed", "after update on subscriptions", changed),
+        (
+            "subscriptions_enabled",
+            "after update of enabled on subscriptions when new.enabled and not old.enabled",
+            hears,
+        ),
+        # SQLite gives the number of a row that was the last to the next one.
+        (
+            "events_gone",
+            "after delete on events when old.rowid > (select coalesce(max(rowid), 0) from events)",
+            "update subscriptions set after_event = (select coalesce(max(rowid), 0) from events) "
+            "where after_event > (select coalesce(max(rowid), 0) from events)",
+        ),
+    ):
+        db.execute(f"create trigger {name} {moment} begin {act}; end")
 
 
 assert [migration.name for migration in MIGRATIONS._migrations] == NAMES

@@ -1,4 +1,4 @@
-"""Which finished executions are old enough to go, and their rows' end."""
+"""Which finished executions, fires and events are old enough to go, and their rows' end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+from personas_nb.entities.trigger import UNCHANGED
 
 if TYPE_CHECKING:
     from personas_nb.store.database import Store
@@ -17,6 +19,17 @@ _REMOVABLE = (
     " and not exists (select 1 from reviews r where r.execution_id = e.id and r.status = 'pending')"
     " and not exists (select 1 from executions x where x.retry_of = e.id"
     " and x.status in ('queued', 'running', 'waiting'))"
+)
+# What a kept execution came from or has told stays with it.
+_REMOVABLE_FIRES = (
+    "created_at < :cutoff and status <> 'checking' and (kind <> 'webhook' or created_at < :webhooks)"
+    " and not exists (select 1 from executions e where e.id = fires.execution_id)"
+)
+_REMOVABLE_EVENTS = (
+    "created_at < :cutoff and status <> 'pending' and (event_type, source_type) <> (:tale, 'system')"
+    " and not exists (select 1 from executions e where e.id = events.execution_id)"
+    " and not exists (select 1 from event_deliveries d left join executions e on e.id = d.execution_id"
+    " where d.event_id = events.id and (d.status = 'pending' or e.id is not null))"
 )
 HOLD_SECONDS = 0.25  # how long one transaction keeps other writers waiting
 
@@ -93,6 +106,31 @@ class RetentionTable:
                 [json.dumps(removed)],
             )
         return RemovedRows(removed, events, seen)
+
+    def remove_unchanged(self, cutoff: str, limit: int) -> int:
+        """Delete fires from before ``cutoff`` of pollers that saw nothing new, at most ``limit``; how many."""
+        query = f"reason = '{UNCHANGED}' and created_at < :cutoff"
+        return self._remove_some("fires", query, {"cutoff": cutoff}, limit)
+
+    def remove_fires(self, cutoff: str, webhooks: str, limit: int) -> int:
+        """Delete fires from before ``cutoff`` whose run is gone or never was, at most ``limit``; how many.
+
+        Those of webhooks stay until ``webhooks`` too: by them a repeated delivery is known.
+        """
+        return self._remove_some("fires", _REMOVABLE_FIRES, {"cutoff": cutoff, "webhooks": webhooks}, limit)
+
+    def remove_events(self, cutoff: str, tale: str, limit: int) -> int:
+        """Delete events from before ``cutoff`` with their deliveries, at most ``limit``; how many events.
+
+        What waits, what a run that is kept sent or was started by, and events of type ``tale`` stay.
+        """
+        return self._remove_some("events", _REMOVABLE_EVENTS, {"cutoff": cutoff, "tale": tale}, limit)
+
+    def _remove_some(self, table: str, where: str, values: dict[str, str], limit: int) -> int:
+        some = f"select rowid from {table} where {where} order by created_at limit :limit"
+        with self.store.write() as db:
+            deleted = db.execute(f"delete from {table} where rowid in ({some})", {**values, "limit": limit})
+            return deleted.rowcount
 
     def missing(self, execution_ids: Iterable[str]) -> set[str]:
         """Which of these executions there are not."""

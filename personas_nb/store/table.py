@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Entity)
 _SCALARS = (str, int, float, bool, datetime)
+_ENCODE = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":")
+).encode  # json.dumps makes one at each call
 
 
 class Table(Generic[E]):
@@ -171,7 +174,7 @@ def _takes_text(annotation: Any) -> bool:
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODE(value)
     # Half of a surrogate pair, as a model that is cut inside an emoji leaves it, is no UTF-8; escaped it is.
     return text if text.isascii() or _is_utf8(text) else json.dumps(value, separators=(",", ":"))
 
@@ -193,6 +196,8 @@ def encoded(value: Any) -> Any:
 
     Raises ``InvalidInput`` for what SQLite cannot hold: it is also what somebody gives as a name or an id.
     """
+    if value is None or (type(value) is str and value.isascii()):
+        return value
     if isinstance(value, datetime):
         return rfc3339(value)
     if hasattr(value, "model_dump"):

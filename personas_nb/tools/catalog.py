@@ -270,22 +270,25 @@ class Tools:
         With ``names``, those of the catalog instead of the persona's own.
         """
         room = self._servers() if self._servers else None
+        mine = room.list(persona.id) if room else []
         chosen = None if names is None else [tool for tool in self.list() if tool.name in names]
         return RunTools(
-            self.assigned(persona) if chosen is None else chosen,
+            self._assigned(persona.id, mine) if chosen is None else chosen,
             execution_id=execution_id,
             functions=functions.registered(self._store.home),
             frames=frames.frames_of(self._store.home).of_run(execution_id, part),
             servers=room,
-            mine=room.list(persona.id) if room else [],
+            mine=mine,
             rehearsal=rehearsal,
         )
 
-    def _assigned(self, persona_id: str) -> Definitions:
+    def _assigned(self, persona_id: str, servers: Sequence[McpServer] | None = None) -> Definitions:
+        """``servers`` are the persona's, where they have been read already."""
         found = self._tools.find(
             "name in (select tool_name from tool_assignments where persona_id = ?)", [persona_id]
         )
-        servers = self._servers().list(persona_id) if self._servers else []
+        if servers is None:
+            servers = self._servers().list(persona_id) if self._servers else []
         found += [mcp_definition(server, tool) for server in servers for tool in server.tools]
         return sorted(found, key=lambda tool: tool.name)
 

@@ -28,6 +28,7 @@ from personas_nb.errors import InvalidInput, ToolDenied, ToolError
 from personas_nb.tools.builtin import Implementation, Place
 from personas_nb.tools.frames import RunFrames, as_frame, described, handle_schema
 from personas_nb.tools.main_thread import on_main_thread
+from personas_nb.tools.working_for import working_for
 
 SCHEME = "notebook://"
 Redact = Callable[[str], str]
@@ -132,14 +133,16 @@ def implementation(tool: NotebookFunction, execution_id: str, frames: RunFrames)
         redact = place.redactor.redact
         if tool.is_async:
             values = _values(tool, arguments, frames)
-            return _shown(name, await _awaited(name, tool.function(**values)), frames, redact)
+            with working_for(execution_id):
+                return _shown(name, await _awaited(name, tool.function(**values)), frames, redact)
         cancelled = threading.Event()
 
         def call() -> Any:
             values = _values(tool, arguments, frames)
             if cancelled.is_set():  # the last moment at which nothing has happened
                 raise ToolError("The call was cancelled before it began.")
-            return _shown(name, _called(name, tool.function, values), frames, redact)
+            with working_for(execution_id):
+                return _shown(name, _called(name, tool.function, values), frames, redact)
 
         try:
             if tool.main_thread:

@@ -18,7 +18,7 @@ import socket
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -118,16 +118,29 @@ async def http_request(
 
 @dataclass(frozen=True)
 class Fetched:
-    """What an address answered, byte for byte; ``url`` is where the redirects led, ``media_type`` in small letters."""
+    """What an address answered, byte for byte; ``url`` is where the redirects led, ``media_type`` in small letters.
+
+    ``headers`` have their names in small letters.
+    """
 
     url: str
     status: int
     media_type: str
     data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """What it answered as text; of what is no text, a description."""
+        return _as_text(self.data, self.headers.get("content-type", ""))
 
 
 async def http_fetch(
-    settings: Settings, url: str, *, limit_bytes: int | None = None, resolve: Resolve = resolve_host
+    settings: Settings,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    limit_bytes: int | None = None,
+    resolve: Resolve = resolve_host,
 ) -> Fetched:
     """The bytes at an address, under the same checks and limits as ``http_request``, and with the same errors.
 
@@ -138,9 +151,10 @@ async def http_fetch(
 
     def fetched(data: bytes, request: httpx2.Request, response: httpx2.Response) -> Fetched:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return Fetched(str(request.url), response.status_code, kind, data)
+        told = {name.lower(): value for name, value in response.headers.items()}
+        return Fetched(str(request.url), response.status_code, kind, data, told)
 
-    placed = lambda: _placed(None, url, "GET", None, None, None, None)  # noqa: E731 - asked for inside
+    placed = lambda: _placed(None, url, "GET", headers, None, None, None)  # noqa: E731 - asked for inside
     return await _answered(_Hop(settings, resolve, fetched), placed, url)
 
 
@@ -386,13 +400,13 @@ def _shown_answer(data: bytes, request: httpx2.Request, response: httpx2.Respons
         "status": response.status_code,
         "url": str(request.url),
         "headers": {name: value for name, value in response.headers.items() if _SHOWN.fullmatch(name)},
-        "body": _as_text(data, response),
+        "body": _as_text(data, response.headers.get("content-type", "")),
     }
     return json_module.dumps(answer, ensure_ascii=False)
 
 
-def _as_text(data: bytes, response: httpx2.Response) -> str:
-    kind, _, parameters = response.headers.get("content-type", "").partition(";")
+def _as_text(data: bytes, content_type: str) -> str:
+    kind, _, parameters = content_type.partition(";")
     kind = kind.strip().lower()
     named = re.search(r"charset=\"?([\w.:-]+)", parameters)
     try:

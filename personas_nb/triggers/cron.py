@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
+from cronsim.cronsim import Field
 
 from personas_nb.errors import InvalidInput
 
@@ -40,8 +42,12 @@ MONTH_NAMES = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _EXAMPLE = "Write five fields, for example “0 9 * * 1-5” for every weekday at 09:00."
+_READERS = (Field.MINUTE, Field.HOUR, Field.DAY, Field.MONTH, Field.DOW)
 _SECOND = timedelta(seconds=1)
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
+_YEARS = 50  # a 29th of February on a weekday of its own comes every 28, or 40 around 2100
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,30 @@ class Cron:
     fixed_time: bool
     either_day: bool
 
+    def walk(self, wall: datetime) -> Iterator[datetime]:
+        """The wall clock's times after ``wall``, in order, as far as fifty years lie between two of them."""
+        at = wall.replace(second=0, microsecond=0) + _MINUTE
+        last_year = at.year + _YEARS
+        while at.year <= last_year:
+            if at.month not in self.months:
+                at = datetime(at.year + at.month // 12, at.month % 12 + 1, 1)
+            elif not self._has_day(at):
+                at = at.replace(hour=0, minute=0) + _DAY
+            elif at.hour not in self.hours:
+                later = min((hour for hour in self.hours if hour > at.hour), default=24)
+                at = at.replace(hour=0, minute=0) + later * _HOUR
+            elif at.minute not in self.minutes:
+                later = min((minute for minute in self.minutes if minute > at.minute), default=60)
+                at = at.replace(minute=0) + later * _MINUTE
+            else:
+                yield at
+                at += _MINUTE
+                last_year = at.year + _YEARS
+
+    def _has_day(self, day: datetime) -> bool:
+        is_of_month, is_of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        return is_of_month or is_of_week if self.either_day else is_of_month and is_of_week
+
 
 def next_fire(expression: str, after: datetime, tz: str) -> datetime:
     """The first time, strictly later than ``after``, at which ``expression`` fires on the clocks of ``tz``.
@@ -109,7 +139,7 @@ def next_fire(expression: str, after: datetime, tz: str) -> datetime:
     follow = _next_on_the_wall_clock if cron.fixed_time else _next_in_real_time
     try:
         return follow(cron, after.astimezone(UTC), zone)
-    except (OverflowError, ValueError, StopIteration):  # cronsim gives up after 50 years
+    except (OverflowError, ValueError, StopIteration):
         raise InvalidInput(
             f"“{expression}” does not fire again after {after.isoformat()} in any year that Python can count.",
             hint="Start from a time nearer to today.",
@@ -157,24 +187,45 @@ def _parse(expression: str) -> Cron:
             "minute, hour, day of month, month, day of week.",
             hint="Leave out the first field, the seconds." if len(words) == 6 else _EXAMPLE,
         )
-    text = " ".join(_in_numbers(word, field, expression) for word, field in zip(words, _FIELDS, strict=True))
-    try:
-        plan = CronSim(text, datetime(2000, 1, 1))
-    except CronSimError:
-        raise InvalidInput(
-            f"“{expression}” never fires: its months have no such day ({words[2]}).",
-            hint="Choose a day that one of the months has.",
-        ) from None
+    text = " ".join(
+        "*" if word == "*" else _in_numbers(word, field, expression)
+        for word, field in zip(words, _FIELDS, strict=True)
+    )
+    # Each field is read, and kept, once for all expressions: a home may have thousands that differ little.
+    numbers = text.split()
+    minutes, hours, days, months, weekdays = map(_values, _READERS, numbers)
+    if min(days) > 28:
+        _refuse_impossible_day(expression, text)
     return Cron(
         text,
-        minutes=frozenset(plan.minutes),
-        hours=frozenset(plan.hours),
-        days=frozenset(plan.days),
-        months=frozenset(plan.months),
-        weekdays=frozenset(day % 7 for day in plan.weekdays if isinstance(day, int)),
+        minutes=minutes,
+        hours=hours,
+        days=days,
+        months=months,
+        weekdays=_sunday_once(weekdays),
         fixed_time=not (words[0].startswith("*") or words[1].startswith("*")),
-        either_day=not plan.day_and,
+        either_day=not (numbers[2].startswith("*") or numbers[4].startswith("*")),
     )
+
+
+def _refuse_impossible_day(expression: str, text: str) -> None:
+    try:
+        CronSim(text, datetime(2000, 1, 1))
+    except CronSimError:
+        raise InvalidInput(
+            f"“{expression}” never fires: its months have no such day ({text.split()[2]}).",
+            hint="Choose a day that one of the months has.",
+        ) from None
+
+
+@lru_cache(maxsize=1024)
+def _values(reader: Field, word: str) -> Any:
+    return frozenset(reader.parse(word))
+
+
+@lru_cache(maxsize=256)
+def _sunday_once(weekdays: frozenset[int]) -> frozenset[int]:
+    return frozenset(day % 7 for day in weekdays)
 
 
 def time_zone(tz: str) -> ZoneInfo:
@@ -206,6 +257,8 @@ def _in_numbers(word: str, field: _Field, expression: str) -> str:
             raise refuse(term)
         return found
 
+    if word.isdecimal() and word.isascii() and len(word) < 5:
+        return str(number(word, word))
     plain = []
     for term in word.split(","):
         match = _TERM.fullmatch(term.lower())
@@ -234,7 +287,7 @@ def _in_numbers(word: str, field: _Field, expression: str) -> str:
 def _next_on_the_wall_clock(cron: Cron, after: datetime, zone: ZoneInfo) -> datetime:
     """A fixed time is the first instant at which the wall clock shows it, or has just jumped over it."""
     # No earlier wall time can lie ahead: the first instants of wall times come in the order of the wall.
-    for wall in CronSim(cron.text, after.astimezone(zone).replace(tzinfo=None)):
+    for wall in cron.walk(after.astimezone(zone).replace(tzinfo=None)):
         fire = _first_instant(wall, zone)
         if fire > after:  # not so for a time that `after`, in a repeated hour, has already seen
             return fire
@@ -246,7 +299,7 @@ def _next_in_real_time(cron: Cron, after: datetime, zone: ZoneInfo) -> datetime:
     since, offset = after, _offset(after, zone)
     wall = after.replace(tzinfo=None) + offset
     while True:
-        wall = next(CronSim(cron.text, wall))
+        wall = next(cron.walk(wall))
         fire = (wall - offset).replace(tzinfo=UTC)
         change = _first_change(since, fire, zone)
         if change is None:

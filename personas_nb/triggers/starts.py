@@ -7,16 +7,19 @@ never an error to raise.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from personas_nb.entities.base import new_id
 from personas_nb.entities.execution import Execution
 from personas_nb.entities.persona import Persona
 from personas_nb.errors import QueueFull
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
-from personas_nb.store.executions import ExecutionTable
+from personas_nb.store.executions import ExecutionTable, queue_full
+from personas_nb.store.table import Table
 
 Redact = Callable[[str], str]
 
@@ -58,15 +61,9 @@ class Starts:
         ``rehearsal`` it is one, whatever the persona's provider: what comes of a rehearsal does nothing either.
         """
         persona = self._personas.get(persona_id)
-        if persona is None:
-            return Start(reason="The persona is gone.")
-        if persona.archived_at is not None or not persona.enabled:
-            return Start(reason=f"{persona.name} is {'archived' if persona.archived_at else 'disabled'}.")
-        if persona.permissions == "bypass" and not allow_bypass:
-            return Start(
-                reason=f"{persona.name} may do everything (permissions “bypass”), and nobody allowed that it starts "
-                "by itself."
-            )
+        if (reason := _hindrance(persona, allow_bypass=allow_bypass)) is not None:
+            return Start(reason=reason)
+        assert persona is not None
         execution = Execution(
             persona_id=persona.id,
             persona_name=persona.name,
@@ -82,6 +79,10 @@ class Starts:
             return Start(reason=error.message, is_full=True)
         return Start(execution_id=execution.id)
 
+    def batch(self) -> Batch:
+        """Queues many at once in the current transaction; to be used in that one only."""
+        return Batch(self._personas, self._executions, self._settings.queue_limit)
+
     def input_of(self, payload: Any, **cause: Any) -> str:
         """What a run is given, as JSON: the payload, with what started it beside it, without secrets.
 
@@ -92,3 +93,57 @@ class Starts:
         )
         given |= {f"_{name}": value for name, value in cause.items()}
         return self._redact(json.dumps(given, ensure_ascii=False, default=str))
+
+    def redacted(self, text: str) -> str:
+        """A text without secrets, such as a reason that repeats what somebody else said."""
+        return self._redact(text)
+
+
+class Batch:
+    """Many starts of one transaction: what is known of a persona is read once, and the rows are written together."""
+
+    def __init__(self, personas: Table[Persona], executions: ExecutionTable, queue_limit: int) -> None:
+        self._personas, self._executions, self._queue_limit = personas, executions, queue_limit
+        self._known: dict[tuple[str, bool], tuple[Persona | None, str | None]] = {}
+        self._queued: dict[str, int] = {}
+        self._new: dict[str, list[tuple[str, str, str | None]]] = {}
+
+    def queue(self, persona_id: str, input_data: str | None, *, allow_bypass: bool, trigger_id: str) -> Start:
+        """As `Starts.queue`; the row is written by ``write``."""
+        known = self._known.get((persona_id, allow_bypass))
+        if known is None:
+            persona = self._personas.get(persona_id)
+            known = persona, _hindrance(persona, allow_bypass=allow_bypass)
+            self._known[persona_id, allow_bypass] = known
+            self._queued.setdefault(persona_id, self._executions.queued_count(persona_id))
+        persona, reason = known
+        if persona is None or reason is not None:
+            return Start(reason=reason)
+        queued = self._queued[persona_id]
+        if queued >= self._queue_limit:
+            return Start(reason=queue_full(persona.name, queued).message, is_full=True)
+        self._queued[persona_id] = queued + 1
+        execution_id = new_id()
+        self._new.setdefault(persona_id, []).append((execution_id, trigger_id, input_data))
+        return Start(execution_id=execution_id)
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write what was queued."""
+        names = {persona_id: persona for (persona_id, _consent), (persona, _reason) in self._known.items()}
+        for persona_id, runs in self._new.items():
+            persona = names[persona_id]
+            assert persona is not None
+            model = Execution(persona_id=persona_id, persona_name=persona.name)
+            self._executions.insert_fired(db, model, runs)
+        self._new.clear()
+
+
+def _hindrance(persona: Persona | None, *, allow_bypass: bool) -> str | None:
+    """Why nothing may start a persona by itself; None where it may."""
+    if persona is None:
+        return "The persona is gone."
+    if persona.archived_at is not None or not persona.enabled:
+        return f"{persona.name} is {'archived' if persona.archived_at else 'disabled'}."
+    if persona.permissions == "bypass" and not allow_bypass:
+        return f"{persona.name} may do everything (permissions “bypass”), and nobody allowed that it starts by itself."
+    return None

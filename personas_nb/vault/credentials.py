@@ -103,6 +103,11 @@ class Credentials:
             )
         return row
 
+    def find(self, name: str, connector: str) -> Credential | None:
+        """The credential of that name, still sealed, where it belongs to that connector; None where there is none."""
+        row = self._named(name)
+        return row if row is not None and row.connector == connector else None
+
     def check(self, name: str, *, timeout_seconds: float = CHECK_SECONDS) -> CheckResult:
         """Log in with a credential, really, and say what came of it; waits at most ``timeout_seconds``.
 

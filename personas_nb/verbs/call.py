@@ -66,6 +66,9 @@ class Surface(Protocol):
     def board(self) -> Board:
         """A place for what changes until it is the result."""
 
+    def say(self, line: str) -> None:
+        """Print a line at once, while a verb goes on."""
+
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the person's."""
 

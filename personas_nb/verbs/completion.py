@@ -19,6 +19,7 @@ Opener = Callable[[], "Studio | None"]
 IDS_MAX = 20
 QUOTES = ('"', "'")
 FILES_MAX = 50
+SYSTEM_EVENTS = ("execution_completed", "execution_failed", "manual_review", "user_message")
 
 
 def complete(line: str, studio: Opener = lambda: None) -> tuple[str, list[str]]:
@@ -103,7 +104,10 @@ def _next_positional(verb: Verb, given: Sequence[str]) -> Argument | None:
     wanted, at = verb.positionals, len(_loose(verb, given))
     if at < len(wanted):
         return wanted[at]
-    return wanted[-1] if wanted and (wanted[-1].many or wanted[-1].kind == "fields") else None
+    is_open = wanted and (
+        wanted[-1].many or wanted[-1].kind == "fields" or wanted[-1].completer == "trigger_fields"
+    )
+    return wanted[-1] if is_open else None
 
 
 def _for(argument: Argument, fragment: str, words: Sequence[str], studio: Opener) -> list[str]:
@@ -150,6 +154,12 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
         from personas_nb.entities.group import COLORS
 
         return list(COLORS)
+    if kind == "trigger_fields":
+        return _trigger_fields(studio, fragment, words)
+    if kind in ("channel_fields", "channel_secrets"):
+        return _channel_fields(words, secret=kind == "channel_secrets")
+    if kind == "event_types":
+        return _event_types(studio)
     if kind in ("memory_fields", "group_fields"):
         memory, group = "title content category importance tags pinned", "name color sort_order collapsed"
         return [f"{name}=" for name in (memory if kind == "memory_fields" else group).split()]
@@ -171,9 +181,52 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
         ids = [issue.id for issue in studio.healing.list(limit=IDS_MAX)]
     elif kind == "evals":
         ids = [run.id for run in studio.evals.list(limit=IDS_MAX)]
+    elif kind == "triggers":
+        ids = [trigger.id for trigger in reversed(studio.triggers.list()[-IDS_MAX:])]
+    elif kind == "subscriptions":
+        return [one.id[:8] for one in studio.events.subscriptions()[-IDS_MAX:]]
+    elif kind == "events":
+        ids = [event.id for event in studio.events.list(limit=IDS_MAX)]
+    elif kind == "dead":
+        ids = [letter.id for letter in studio.events.dead(limit=IDS_MAX)]
+    elif kind == "deliveries":
+        ids = [each.id for each in studio.messages.undelivered(limit=IDS_MAX)]
     elif kind == "memories":
         ids = [memory.id for memory in studio.memories.list()[:IDS_MAX]]
     return [*(identity[:8] for identity in ids), *(["latest"] if ids else [])]
+
+
+def _trigger_fields(studio: Studio, fragment: str, words: Sequence[str]) -> list[str]:
+    """The keys of a trigger's config, by the type that was typed, else of the trigger; and some of their values."""
+    from personas_nb.triggers.config import CATCH_UP, KEYS
+    from personas_nb.triggers.webhooks import CREDENTIAL_KEY
+
+    if fragment.startswith("catch_up="):
+        return [f"catch_up={choice}" for choice in CATCH_UP]
+    if fragment.startswith("timezone="):
+        from zoneinfo import available_timezones
+
+        return [f"timezone={zone}" for zone in sorted(available_timezones())]
+    kind = next((word for word in words if word in KEYS), None)
+    kind = kind or (studio.triggers.get(words[0]).trigger_type if words else "")
+    times = {"schedule": ["every weekday at 9"], "polling": ["every 15 minutes"]}.get(kind, [])
+    is_first = not fragment and words and words[-1] == kind
+    return [*(times if is_first else []), *(f"{key}=" for key in KEYS.get(kind, ()) if key != CREDENTIAL_KEY)]
+
+
+def _channel_fields(words: Sequence[str], *, secret: bool) -> list[str]:
+    """What a channel of the type that was typed takes."""
+    from personas_nb.notify.channels import TYPES
+
+    kind = next((TYPES[word] for word in words if word in TYPES), None)
+    return [f"{name}=" for name in (kind.secret if secret else kind.plain)] if kind else []
+
+
+def _event_types(studio: Studio) -> list[str]:
+    """The types of the system, then those that were heard of."""
+    heard = [one.event_type for one in studio.events.subscriptions()]
+    happened = [one.event_type for one in studio.events.list(limit=200)]
+    return list(dict.fromkeys((*heard, *happened, *SYSTEM_EVENTS)))
 
 
 def _quoted(name: str) -> str:

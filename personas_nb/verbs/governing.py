@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from personas_nb.errors import NotFound, StoreError
+from personas_nb.errors import NotFound
 from personas_nb.verbs.call import Call
 from personas_nb.views.notices import notice
 from personas_nb.views.view import View
@@ -106,7 +106,7 @@ def tag(call: Call) -> View:
     return replace(notice(said, step), value=version)
 
 
-# ── reviews and messages ────────────────────────────────────────────────────────────────────────────────────
+# ── reviews ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def reviews(call: Call) -> View:
@@ -193,19 +193,6 @@ def resolve(call: Call) -> View:
     issue = call.studio.healing.resolve(before.id, call["note"])
     name = _names(call).get(issue.persona_id, "")
     return issue_card(issue, persona_name=name, repeated=before.status == "resolved", tz=call.tz)
-
-
-def messages(call: Call) -> View:
-    """What personas told; what was shown is no longer new."""
-    from personas_nb.views.inbox import message_list
-
-    found = call.studio.messages.list(unread=call["unread"])
-    view = message_list(found, names=_names(call), tz=call.tz)
-    with suppress(StoreError):  # in a home that cannot be written they stay new
-        for message in found:
-            if message.read_at is None:
-                call.studio.messages.mark_read(message.id)
-    return view
 
 
 def _names(call: Call) -> dict[str, str]:

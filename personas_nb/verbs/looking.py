@@ -27,6 +27,7 @@ def overview(call: Call) -> View:
         },
         runs=studio.executions.list(limit=50),
         reviews=studio.reviews.list(),
+        status=studio.triggers.status(),
         tz=call.tz,
     )
 
@@ -61,6 +62,7 @@ def card_of(call: Call, name: str) -> View:
         tools=studio.tools.assigned(persona),
         asks_first=studio.tools.needing_approval(persona),
         triggers=studio.triggers.list(persona),
+        status=studio.triggers.status(),
         subscriptions=studio.triggers.subscriptions(persona),
         memories_count=len(studio.memories.list(persona)),
         group=next((group for group in studio.groups.list() if group.id == persona.group_id), None),

@@ -204,12 +204,18 @@ class _Reader:
                 if self.verb.option(stray[1]) is None:
                     raise self._no_option(stray[1])
                 raise WrongUsage(f"What follows {stray[1]} cannot be read.", hint=self._how())
-            return text
+            if not self._is_config:
+                return text
         for place in re.finditer(r"(?:^|(?<=\s))--?[A-Za-z]", text):
             if self._are_options(text, place.start()):
                 self._take_options(text[place.start() :])
                 return text[: place.start()].strip()
         return text
+
+    @property
+    def _is_config(self) -> bool:
+        """Whether the free text is a quoted time with fields behind it, and then options."""
+        return self.verb.positionals[-1].completer == "trigger_fields"
 
     def _quoted(self, text: str) -> tuple[str, str] | None:
         """What stands in the quotes that the text begins with, and the options after; None: it is no such text."""

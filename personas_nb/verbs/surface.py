@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from personas_nb.views.stream import RunStream
 
 QUIET_REDRAW_MS = 1_000
+# A step that makes sense in a process that goes on.
+_OF_A_KERNEL = re.compile(r"^%persona triggers start  .*\n?", re.MULTILINE)
 _SHELL_PHRASES = (
     ("the rest of the cell is its input", "with - behind it, the standard input is its input"),
     (" With %%persona the cell is ", " With - at the end, the standard input is "),
@@ -46,6 +48,10 @@ class Notebook:
     def board(self) -> Board:
         """One display that changes, and is the result; in a terminal, its last state."""
         return _PrintedBoard() if self.is_plain else _DisplayedBoard()
+
+    def say(self, line: str) -> None:
+        """A line of the cell's output."""
+        print(line, flush=True)  # noqa: T201 - this is the cell that waits
 
     def keep(self, name: str, value: Any) -> None:
         """Set a variable of the notebook."""
@@ -78,6 +84,10 @@ class Shell:
     def board(self) -> Board:
         """The last state, printed."""
         return _PrintedBoard(in_shell_words)
+
+    def say(self, line: str) -> None:
+        """A line of the standard output."""
+        print(in_shell_words(line), flush=True)  # noqa: T201 - this is the terminal
 
     def keep(self, name: str, value: Any) -> None:
         """There is nothing to keep it in."""
@@ -126,6 +136,7 @@ def in_shell_words(text: str) -> str:
     """
     for in_notebook, in_shell in _SHELL_PHRASES:
         text = text.replace(in_notebook, in_shell)
+    text = _OF_A_KERNEL.sub("", text)
     return re.sub(r"%%?persona\b", "personas", text)
 
 

@@ -14,6 +14,8 @@ Kind = Literal["text", "flag", "integer", "money", "duration", "fields"]
 PROVIDERS = ("anthropic", "litellm", "ollama", "custom", "rehearsal")
 IMPORT_FORMATS = ("n8n", "desktop", "subagent", "json", "notebook", "persona_md")
 EXPORT_FORMATS = ("json", "notebook", "subagent", "persona_md")
+CHANNEL_TYPES = ("slack", "telegram", "email", "apprise")
+TRIGGER_TYPES = ("manual", "schedule", "polling", "webhook")
 STATUSES = ("queued", "running", "waiting", "completed", "incomplete", "failed", "cancelled")
 
 
@@ -185,10 +187,15 @@ _RUN_OPTIONS = (
     Argument("--no-raise", "Raise nothing when the run fails or is cancelled.", "flag"),
 )  # fmt: skip
 
+_BYPASS = Argument(
+    "--allow-bypass", "It may start a persona that may do everything (permissions “bypass”).", "flag"
+)
+
 DESIGN = "Design"
 PERSONAS = "Personas"
 PROMPTS = "Prompts"
 RUNS = "Runs"
+STARTS = "What starts them"
 GOVERN = "Decide, remember, pay"
 ABOUT = "About"
 
@@ -582,6 +589,174 @@ VERBS: tuple[Verb, ...] = (
     Verb("runs cancel", "End a run; what it had is kept.", "running:cancel", (_id("run", "runs"),), RUNS),
     Verb("runs wait", "Follow a run to its end.", "running:wait",
          (_id("run", "runs"), Argument("--no-raise", "Raise nothing when it failed.", "flag")), RUNS),
+    # ── what starts them ────────────────────────────────────────────────────────────────────────────────────
+    Verb("triggers list", "What starts personas by itself, when it is due, and who fires it.", "triggering:listed",
+         (_name(required=False),), STARTS, is_default=True,
+         examples=("%persona triggers", "%persona triggers mail-boy")),
+    Verb(
+        "triggers add",
+        "Let something start a persona: a time, a period, a page that changes, a signed request.",
+        "triggering:add",
+        (
+            _name(greedy=False),
+            Argument("type", "What kind of trigger.", choices=TRIGGER_TYPES, required=True, unit="TYPE"),
+            Argument("--description", "What it is for.", unit='"…"'),
+            Argument("--off", "Add it switched off.", "flag"),
+            _BYPASS,
+            RAW,
+            Argument("config", "A time in words (every weekday at 9), cron, or KEY=VALUE: cron, timezone, "
+                     "interval_seconds, url, catch_up.", completer="trigger_fields", unit="WHEN|KEY=VALUE …"),
+        ),
+        STARTS,
+        free_text="config",
+        examples=(
+            "%persona triggers add mail-boy schedule every weekday at 9",
+            '%persona triggers add mail-boy schedule "mondays at 8:30" timezone=Europe/Berlin catch_up=all',
+            "%persona triggers add mail-boy schedule cron=*/20 8-18 * * 1-5",
+            "%persona triggers add mail-boy polling every 15 minutes url=https://example.com/prices.json",
+            "%persona triggers add mail-boy webhook",
+        ),
+        details="catch_up says what becomes of due times that nobody fired: once (one run for all of them), skip, "
+        "or all. A polling trigger with a url starts the persona only when what is there has changed.",
+    ),
+    Verb("triggers show", "One trigger: its next due times, and what became of the last ones.", "triggering:show",
+         (_id("trigger", "triggers"),), STARTS),
+    Verb(
+        "triggers edit",
+        "Change when or how a trigger fires; what is not named stays.",
+        "triggering:edit",
+        (
+            _id("trigger", "triggers"),
+            RAW,
+            Argument("config", "As for add; None takes a key away.", completer="trigger_fields", required=True,
+                     unit="WHEN|KEY=VALUE …"),
+        ),
+        STARTS,
+        free_text="config",
+        examples=("%persona triggers edit latest every weekday at 8:30", "%persona triggers edit 1a2b catch_up=skip"),
+    ),
+    Verb("triggers enable", "Switch a trigger on.", "triggering:enable", (_id("trigger", "triggers"), _BYPASS), STARTS),
+    Verb("triggers disable", "Switch a trigger off; it stays.", "triggering:disable", (_id("trigger", "triggers"),),
+         STARTS),
+    Verb("triggers remove", "Forget a trigger and what became of it.", "triggering:remove",
+         (_id("trigger", "triggers"),), STARTS),
+    Verb("triggers pause", "Let nothing fire, of any persona, until resume; what is due is recorded as skipped.",
+         "triggering:pause", (Argument("reason", "Why.", unit="REASON"), RAW), STARTS, free_text="reason",
+         examples=("%persona triggers pause the mail server moves",)),
+    Verb("triggers resume", "Let triggers fire again.", "triggering:resume", (), STARTS),
+    Verb(
+        "triggers fire",
+        "Fire a trigger now; the cell is the input.",
+        "triggering:fire",
+        (_id("trigger", "triggers"), RAW),
+        STARTS,
+        cell="the input",
+        examples=("%persona triggers fire latest",),
+    ),
+    Verb("triggers start", "Fire triggers from this kernel, in the background, while it lives.", "triggering:start", (),
+         STARTS, details="One process of all fires the triggers of a home; the others stand by. In a terminal: "
+         "`personas triggers run`."),
+    Verb("triggers stop", "Fire triggers from this kernel no longer; another process takes over at once.",
+         "triggering:stop", (), STARTS),
+    Verb("triggers status", "Who fires triggers, since when, what is next, what was late or skipped.",
+         "triggering:status", (), STARTS),
+    Verb(
+        "triggers run",
+        "Fire triggers from this terminal until it is ended, and say what fires.",
+        "headless:run",
+        (
+            Argument("--grace", "How long runs that go on may take when it is ended.", "duration", default=20_000,
+                     unit="90s|5m"),
+        ),
+        STARTS,
+        examples=("%persona triggers run", "%persona triggers run --grace 5m"),
+        details="In a terminal, or as a service. SIGTERM or Ctrl-C lets another process take over at once and waits "
+        "for what runs; a second one ends it at once.",
+    ),
+    Verb(
+        "triggers history",
+        "What became of each due time: a run, or why there is none; and how late it was.",
+        "triggering:history",
+        (
+            Argument("trigger", "Id of a trigger; without it, of all.", completer="triggers", unit="ID"),
+            Argument("--status", "Only these.", choices=("queued", "skipped", "checking"), unit="STATUS"),
+            Argument("--all", "Also looks at an address that found nothing new.", "flag"),
+            Argument("--limit", "How many.", "integer", default=25, unit="N"),
+        ),
+        STARTS,
+    ),
+    Verb(
+        "triggers secret",
+        "Show the secret of a webhook, in a terminal: a notebook would save it.",
+        "triggering:secret",
+        (
+            _id("trigger", "triggers"),
+            Argument("--file", "Write it into this new file, which only you can read, instead.", completer="files",
+                     unit="PATH"),
+        ),
+        STARTS,
+        examples=("%persona triggers secret 1a2b --file ~/order-desk.secret",),
+    ),
+    Verb(
+        "events list",
+        "What happened, what came of it, and who starts whom.",
+        "eventing:listed",
+        (
+            _name(required=False),
+            Argument("--type", "Only of this type.", completer="event_types", unit="TYPE"),
+            Argument("--all", "Those of the system too that nobody heard.", "flag"),
+            Argument("--days", "How far back the graph goes.", "integer", default=7, unit="N"),
+            Argument("--limit", "How many.", "integer", default=20, unit="N"),
+        ),
+        STARTS,
+        is_default=True,
+        examples=("%persona events", "%persona events mail-boy --type invoice_found"),
+    ),
+    Verb("events show", "One event, whole, and what became of it.", "eventing:show", (_id("event", "events"),), STARTS),
+    Verb(
+        "events publish",
+        "Say that something happened; who listens to it starts.",
+        "eventing:publish",
+        (
+            Argument("type", "Its type, such as invoice_found.", completer="event_types", required=True, unit="TYPE"),
+            Argument("--source", "Who says so.", default="user", unit="SOURCE"),
+            RAW,
+            Argument("data", "A JSON object.", unit="JSON"),
+        ),
+        STARTS,
+        free_text="data",
+        cell="the data",
+        examples=('%persona events publish invoice_found {"number": "2026-101"}',),
+        details="Data that is no JSON object comes under “value”.",
+    ),
+    Verb(
+        "events subscribe",
+        "Let a persona start when an event of a type happens.",
+        "eventing:subscribe",
+        (
+            _name(greedy=False),
+            Argument("type", "Its type; upper and lower case, “-”, “_” and “.” are the same.", completer="event_types",
+                     required=True, unit="TYPE"),
+            Argument("--from", "Only from this source; * stands for anything.", completer="personas", unit="SOURCE"),
+            _BYPASS,
+        ),
+        STARTS,
+        examples=(
+            "%persona events subscribe mail-boy invoice_found",
+            "%persona events subscribe mail-boy execution_failed --from invoice-*",
+        ),
+    ),
+    Verb("events subscriptions", "Who listens to what.", "eventing:subscriptions", (_name(required=False),), STARTS),
+    Verb("events unsubscribe", "Listen to it no longer.", "eventing:unsubscribe",
+         (_id("subscription", "subscriptions"),), STARTS),
+    Verb("events enable", "Switch a subscription on.", "eventing:enable",
+         (_id("subscription", "subscriptions"), _BYPASS), STARTS),
+    Verb("events disable", "Switch a subscription off; it stays.", "eventing:disable",
+         (_id("subscription", "subscriptions"),), STARTS),
+    Verb("events dead", "Events that started nobody though they should have, and why.", "eventing:dead",
+         (Argument("--limit", "How many.", "integer", default=50, unit="N"),), STARTS),
+    Verb("events replay", "Deliver an event or a dead letter again; everything is checked anew.", "eventing:replay",
+         (_id("event", "dead"),), STARTS),
     # ── decide, remember, pay ───────────────────────────────────────────────────────────────────────────────
     Verb("reviews list", "What waits for your decision.", "governing:reviews",
          (Argument("--all", "Decided ones too.", "flag"),), GOVERN, is_default=True),
@@ -612,8 +787,53 @@ VERBS: tuple[Verb, ...] = (
         free_text="note",
         examples=("%persona healing resolve latest gave it a new key",),
     ),
-    Verb("messages", "What personas told you.", "governing:messages",
-         (Argument("--unread", "Only new ones.", "flag"),), GOVERN),
+    Verb("messages list", "What personas told you, and where it was sent.", "notifying:messages",
+         (Argument("--unread", "Only new ones.", "flag"),), GOVERN, is_default=True),
+    Verb("messages retry", "Send what failed, or may not have arrived, once more.", "notifying:retry",
+         (_id("delivery", "deliveries"),), GOVERN, examples=("%persona messages retry latest",)),
+    Verb("channels list", "The ways to you that a persona has, or all of them, and whether they work.",
+         "notifying:channels", (_name(required=False),), GOVERN, is_default=True,
+         examples=("%persona channels mail-boy",)),
+    Verb(
+        "channels add",
+        "Let a persona's messages go to Slack, Telegram, a mail address, or anywhere that apprise reaches.",
+        "notifying:add",
+        (
+            _name(greedy=False),
+            Argument("type", "Where they go.", choices=CHANNEL_TYPES, required=True, unit="TYPE"),
+            Argument("setting", "channel=#NAME (slack), chat_id=ID (telegram), to=ADDRESS (email); name=… tells "
+                     "several apart.",
+                     completer="channel_fields", many=True, unit="KEY=VALUE"),
+            Argument("--credential", "The credential that has the rest; without it, the only one that serves.",
+                     completer="credentials", unit="NAME"),
+            Argument("--from-env", "Take a secret from an environment variable of this process.",
+                     completer="channel_secrets", many=True, unit="KEY=VAR"),
+        ),
+        GOVERN,
+        keeps_secrets=True,
+        examples=(
+            "%persona channels add mail-boy slack --from-env webhook=SLACK_WEBHOOK",
+            "%persona channels add mail-boy slack channel=#sales --credential team",
+            "%persona channels add mail-boy email to=ann@example.com",
+            "%persona channels add mail-boy apprise",
+        ),
+        details="You are asked for an address or token that is missing; it is sealed. What a run tells you goes to "
+        "every channel that is on; so does word of a run that nobody watched and that failed, or that asks for a "
+        "decision. A rehearsal sends nothing.",
+    ),
+    *(
+        Verb(f"channels {word}", summary, f"notifying:{word}_channel",
+             (_name(greedy=False), Argument("number", "Its number in the list.", "integer", required=True, unit="N")),
+             GOVERN)
+        for word, summary in (
+            ("remove", "Take a channel from a persona, with its secrets."),
+            ("enable", "Let messages go there again."),
+            ("disable", "Let nothing go there; it stays."),
+        )
+    ),
+    Verb("channels test", "Really send a short message on every channel, or on one, and say what became of it.",
+         "notifying:test", (_name(greedy=False), Argument("number", "Its number in the list.", "integer", unit="N")),
+         GOVERN),
     Verb(
         "memories list",
         "What a persona, or all of them, remember, and what of it the last prompt was told and why.",

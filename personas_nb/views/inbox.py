@@ -1,14 +1,15 @@
-"""What personas ask of a person and tell them: reviews and messages."""
+"""What personas ask of a person and tell them: reviews, messages, and the channels that those take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from personas_nb.entities.message import Message
+from personas_nb.entities.message import Message, MessageDelivery
 from personas_nb.entities.review import Review
+from personas_nb.personas.notifying import Listed, Tried
 from personas_nb.views import marks
 from personas_nb.views.executions import decide, review_block
-from personas_nb.views.marks import Cell, Code, Short, one_line, plural, short_id
+from personas_nb.views.marks import Cell, Code, Number, Short, Words, one_line, plural, short_id
 from personas_nb.views.page import REHEARSED, Page, Step, listing
 from personas_nb.views.view import View
 
@@ -105,11 +106,16 @@ def _sign(review: Review) -> marks.Mark:
 
 
 def message_list(
-    messages: Sequence[Message], *, names: Mapping[str, str] | None = None, tz: str = "UTC"
+    messages: Sequence[Message],
+    *,
+    names: Mapping[str, str] | None = None,
+    deliveries: Mapping[str, Sequence[MessageDelivery]] | None = None,
+    tz: str = "UTC",
 ) -> View:
-    """What personas told the user, each in full; new ones are marked."""
+    """What personas told the user, each in full; new ones are marked. ``deliveries`` are by the message's id."""
     unread = sum(message.read_at is None for message in messages)
     page = Page("Messages", detail=f"{plural(len(messages), 'message')}, {unread:,} new" if messages else "")
+    left: list[MessageDelivery] = []
     for message in messages:
         parts = [
             "new" if message.read_at is None else "",
@@ -121,6 +127,89 @@ def message_list(
         ]
         page.heading(one_line(message.title or "Message"), " · ".join(part for part in parts if part))
         page.prose(message.content, open_chars=600)
+        sent = (deliveries or {}).get(message.id, ())
+        page.table((), [delivery_row(each, tz=tz) for each in sent], under=True)
+        left += [each for each in sent if each.status in ("failed", "uncertain")]
     if not messages:
         page.sentence("No persona has told you anything yet.")
+    if left:
+        page.next([(f"%persona messages retry {short_id(left[0].id)}", "send it there once more")])
     return page.view(list(messages))
+
+
+def delivery_row(delivery: MessageDelivery, *, tz: str = "UTC") -> list[Cell]:
+    """Where a message went, and what became of it there."""
+    return [
+        delivery_mark(delivery),
+        Short(delivery.channel),
+        delivery_words(delivery, tz),
+        _delivery_id(delivery),
+    ]
+
+
+def delivery_mark(delivery: MessageDelivery) -> marks.Mark:
+    """What became of a delivery, as a mark."""
+    if delivery.status == "pending":  # it waits for a channel, not for the user
+        return marks.mark("queued")._replace(word="to be sent")
+    return marks.mark(delivery.status)
+
+
+def delivery_words(delivery: MessageDelivery, tz: str) -> str:
+    """When it was sent, or why not and when it is tried again."""
+    if delivery.status == "delivered":
+        return f"{marks.moment(delivery.sent_at, tz)} {tz}"
+    again = ""
+    if delivery.status == "pending" and delivery.attempts:
+        again = f"again at {marks.moment(delivery.next_attempt_at, tz)} {tz}"
+    return ", ".join(part for part in (one_line(delivery.error or "", 200).rstrip("."), again) if part)
+
+
+def _delivery_id(delivery: MessageDelivery) -> Code:
+    return Code(short_id(delivery.id) if delivery.status in ("failed", "uncertain") else "")
+
+
+def channel_list(found: Mapping[str, tuple[str, Sequence[Listed]]], *, tz: str = "UTC") -> View:
+    """The channels of personas, by slug, with the name of each: where they go, what is missing, what came last."""
+    rows: list[list[Cell]] = [
+        [
+            one_line(name, 40),
+            Number(str(each.number)),
+            Code(each.channel.label),
+            one_line(each.credential, 40),
+            marks.mark("off" if not each.channel.enabled else "blocked" if each.problem else "on"),
+            Words(each.problem),
+            delivery_mark(each.last) if each.last and not each.problem else "",
+            one_line(delivery_words(each.last, tz), 80) if each.last and not each.problem else "",
+        ]
+        for name, channels in found.values()
+        for each in channels
+    ]
+    slug = (
+        next(iter(found)) if len(found) == 1 else next((slug for slug, of in found.items() if of[1]), "NAME")
+    )
+    steps: list[Step] = [
+        (f"%persona channels test {slug}", "really send a short message"),
+        (f"%persona channels add {slug} slack", "another one; you are asked for its address"),
+    ]
+    return listing(
+        "Channels",
+        ("persona", "number", "goes to", "credential", "", "", "last", ""),
+        rows,
+        empty="What it tells you is in `%persona messages` only."
+        if len(found) == 1
+        else "No persona has one.",
+        steps=steps if rows else steps[1:],
+        value=[each for _, channels in found.values() for each in channels],
+    )
+
+
+def tried_list(tried: Sequence[Tried], *, name: str) -> View:
+    """What became of a trial on each channel."""
+    rows: list[list[Cell]] = [
+        [Number(str(each.number)), Code(each.label), marks.mark(each.status), Words(each.detail)]
+        for each in tried
+    ]
+    return listing(
+        f"Channels of {name}", ("number", "goes to", "", ""), rows, empty="None of its channels is on.",
+        value=list(tried),
+    )  # fmt: skip

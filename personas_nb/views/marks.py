@@ -71,7 +71,7 @@ _GLYPHS: dict[tuple[str, str], str] = {
     (
         "✓",
         GREEN,
-    ): "done completed approved applied healthy ready processed started sent on resolved added kept",
+    ): "done completed approved applied healthy ready processed started sent delivered on resolved added kept",
     ("✕", ORANGE): "failed rejected dead unhealthy blocked error denied",
     ("▶", BLUE): "running analyzing refining applying sending",
     ("▲", AMBER): "incomplete degraded partial warning budget uncertain changed",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from personas_nb.views import marks
-from personas_nb.views.marks import BYPASS, REHEARSAL, Cell, Code, Mark, clean, escape
+from personas_nb.views.marks import BYPASS, REHEARSAL, Cell, Code, Mark, Short, clean, escape
 from personas_nb.views.prose import OPEN_CHARS, fixed_html, folded_html, prose_html
 from personas_nb.views.view import View
 
@@ -81,7 +81,7 @@ class Page:
 
     def facts(self, rows: Iterable[tuple[str, Cell | None]], *, heading: str = "", detail: str = "") -> Self:
         """Names and values, under a heading where one is given; those without a value are left out."""
-        kept: list[tuple[Cell, Cell]] = [(name, value) for name, value in rows if value]
+        kept: list[tuple[Cell, Cell]] = [(Short(name), value) for name, value in rows if value]
         if not kept:
             return self
         if heading:

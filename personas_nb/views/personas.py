@@ -10,13 +10,16 @@ from personas_nb.entities.group import PersonaGroup
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.review import Review
 from personas_nb.entities.tool import ToolDefinition
-from personas_nb.entities.trigger import Trigger
+from personas_nb.entities.trigger import Trigger, TriggerStatus
+from personas_nb.notify.channels import channels_of
 from personas_nb.views import marks
 from personas_nb.views.executions import decide
+from personas_nb.views.fires import when_words
 from personas_nb.views.groups import group_mark, in_groups
+from personas_nb.views.loop import loop_line, loop_steps
 from personas_nb.views.marks import Cell, Code, Number, Short, Words, one_line, plural, short_id
 from personas_nb.views.page import Page, Step, listing
-from personas_nb.views.triggers import trigger_words
+from personas_nb.views.triggers import trigger_block
 from personas_nb.views.view import View
 
 EFFECTS = {"none": "changes nothing", "local": "changes its workspace", "outside": "reaches outside"}
@@ -37,6 +40,7 @@ def overview(
     runs: Sequence[Execution] = (),
     reviews: Sequence[Review] = (),
     hints: Sequence[Step] = (),
+    status: TriggerStatus | None = None,
     tz: str = "UTC",
 ) -> View:
     """What is there, what waits for you, what to type next; ``counts`` are further nouns with their numbers."""
@@ -72,6 +76,10 @@ def overview(
         heading="Latest runs",
     )
     steps = list(hints or _usual_steps(personas, runs))
+    if status is not None and status.enabled_count:
+        page.heading("Triggers", _next_due(status, tz))
+        loop_line(page, status, tz, under=True)
+        steps = [*loop_steps(status)[:1], *steps]
     if unread := (counts or {}).get("new message", 0) + (counts or {}).get("new messages", 0):
         steps.insert(0, ("%persona messages", f"read {plural(unread, 'new message')}"))
     if issues := (counts or {}).get("open issue", 0) + (counts or {}).get("open issues", 0):
@@ -127,11 +135,12 @@ def persona_card(
     subscriptions: Sequence[Subscription] | None = None,
     last_runs: Sequence[Execution] | None = None,
     todo: Sequence[Step] = (),
+    status: TriggerStatus | None = None,
     tz: str = "UTC",
 ) -> View:
     """One persona: what it is told, may use, is started by, may cost; None is left out, for it was not looked up.
 
-    ``asks_first`` are the tools whose calls a person decides on.
+    ``asks_first`` are the tools whose calls a person decides on; ``status`` says who fires triggers.
     """
     bypass = persona.permissions == "bypass"
     page = Page(_titled(persona), sign=_standing(persona), detail=_identity_line(persona, tz), bypass=bypass)
@@ -144,23 +153,7 @@ def persona_card(
             ("group", group_mark(group) if group else None),
         ]
     )
-    page.table(
-        ("trigger", "", "fires", f"next ({tz})"),
-        [
-            [
-                Code(short_id(trigger.id)),
-                marks.mark("on" if trigger.enabled else "off"),
-                one_line(trigger_words(trigger.trigger_type, trigger.config), 90),
-                Short(marks.moment(trigger.next_trigger_at, tz) if trigger.enabled else "–"),
-            ]
-            for trigger in triggers or ()
-        ],
-        heading="Triggers",
-    )
-    if any(
-        one.enabled and one.next_trigger_at is None and one.trigger_type != "manual" for one in triggers or ()
-    ):
-        page.sentence("Nothing fires these triggers yet: it runs when you run it.", faint=True, under=True)
+    trigger_block(page, triggers or (), persona, status, tz)
     page.heading("What it is told", f"version {persona.version}")
     sections = persona.prompt.sections()
     for heading, text in sections:
@@ -260,6 +253,14 @@ def _identity_line(persona: Persona, tz: str) -> str:
     return " · ".join(parts)
 
 
+def _next_due(status: TriggerStatus, tz: str) -> str:
+    on = f"{plural(status.enabled_count, 'trigger')} on"
+    if not status.next_due:
+        return on
+    first = status.next_due[0]
+    return f"{on}, next {when_words(first.due_at, tz)} {tz}: {one_line(first.persona, 40)}"
+
+
 def _review_detail(review: Review, names: Mapping[str, str]) -> str:
     parts = [
         names.get(review.persona_id, ""),
@@ -332,7 +333,10 @@ def _persona_facts(
         ("model", thinks or "as the settings say"),
         ("limits", _limits(persona)),
         ("permissions", _permissions(persona)),
-        ("notifies", ", ".join(str(channel.get("type", "?")) for channel in persona.notification_channels)),
+        (
+            "notifies",
+            ", ".join(f"{each.label}{'' if each.enabled else ' (off)'}" for each in channels_of(persona)),
+        ),
     ]
 
 

@@ -27,6 +27,11 @@ _CARDS = (
     ("personas_nb.entities.eval", "EvalCase", "evals", "case_card"),
     ("personas_nb.entities.eval", "EvalRun", "evals", "eval_card"),
     ("personas_nb.design.evals.comparison", "Comparison", "comparison", "comparison_card"),
+    ("personas_nb.entities.trigger", "Trigger", "triggers", "trigger_card"),
+    ("personas_nb.entities.trigger", "Fire", "fires", "fire_card"),
+    ("personas_nb.entities.trigger", "TriggerStatus", "loop", "status_card"),
+    ("personas_nb.entities.event", "Event", "events", "event_card"),
+    ("personas_nb.entities.event", "Subscription", "events", "subscription_card"),
     ("personas_nb.engine.executions", "RunHandle", "notices", "run_handle"),
     ("personas_nb.design.formats.template", "Template", "templates", "template_card"),
     ("personas_nb.design.templates", "UsedTemplate", "templates", "used_card"),
@@ -44,6 +49,11 @@ _ZONED = (
     "memory_card",
     "version_card",
     "eval_card",
+    "trigger_card",
+    "fire_card",
+    "status_card",
+    "event_card",
+    "subscription_card",
 )
 
 

@@ -26,7 +26,7 @@ from personas_nb.design.evals.structure import findings, structure_score
 from personas_nb.design.evals.subjects import Plan, Subjects
 from personas_nb.design.evals.trials import OnResult, Trials, mean
 from personas_nb.engine.executions import Executions
-from personas_nb.engine.models import ModelClients
+from personas_nb.engine.model_clients import ModelClients
 from personas_nb.entities.base import now
 from personas_nb.entities.eval import EvalCase, EvalResult, EvalRun
 from personas_nb.entities.pattern import PersonaDesignPattern

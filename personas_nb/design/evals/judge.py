@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from personas_nb.engine.model_clients import ModelClients, is_priced, say_unknown_prices_once
 from personas_nb.engine.model_errors import to_model_error
-from personas_nb.engine.models import ModelClients, ResolvedModel, is_priced, say_unknown_prices_once
+from personas_nb.engine.models import ResolvedModel
 from personas_nb.entities.eval import EvalSubject, Judgement
 from personas_nb.errors import DesignError, PersonaError
 from personas_nb.settings import Settings

@@ -9,7 +9,8 @@ from typing import Any
 from personas_nb.design.evals.judge import REHEARSED, Judge, Judged, answer_material, prompt_material
 from personas_nb.design.evals.subjects import Plan
 from personas_nb.engine.healing import backoff_seconds
-from personas_nb.engine.models import ModelClients, ResolvedModel, resolve
+from personas_nb.engine.model_clients import ModelClients
+from personas_nb.engine.models import ResolvedModel, resolve
 from personas_nb.entities.eval import EvalCase, EvalResult, Judgement
 from personas_nb.entities.model_profile import ModelProfile
 from personas_nb.errors import ModelError, PersonaError

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from personas_nb.engine.agents.ending import check_end
 from personas_nb.engine.agents.job import OUTPUT_TOKENS, Job, Paused, WaitingCall
 from personas_nb.engine.agents.rehearsal import Rehearsal
+from personas_nb.engine.model_clients import ModelClients, say_unknown_prices_once
 from personas_nb.engine.model_errors import name_of, to_model_error
-from personas_nb.engine.models import ModelClients, say_unknown_prices_once
 from personas_nb.engine.protocol import PROTOCOL_KINDS, body_schema, describe, parse_body
 from personas_nb.engine.spending import Allowance
 from personas_nb.entities.run_event import (

@@ -1,0 +1,187 @@
+"""pydantic-ai's models of real providers, and the connections to their servers.
+
+All of a worker share one HTTP client. Of a request's headers it sends what is needed, and the key that was chosen.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from personas_nb.engine.models import ResolvedModel
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
+_NEEDED_HEADERS = frozenset({
+    "host", "accept", "accept-encoding", "content-type", "content-length", "transfer-encoding", "connection",
+    "user-agent", "anthropic-version", "anthropic-beta",
+})  # fmt: skip
+TOOL_SETS_KEPT = 16
+_OUR_KEY = "x-personas-key-in-"  # marks the header that holds the key which `resolve` chose
+
+
+class ModelClients:
+    """Builds pydantic-ai models; one HTTP connection pool for all of them. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._http: Any = None
+        self._models: dict[ResolvedModel, Model] = {}
+
+    def build(self, resolved: ResolvedModel) -> Model:
+        """The pydantic-ai model for a real provider; clients retry nothing by themselves."""
+        if resolved not in self._models:
+            model = self._anthropic(resolved) if resolved.provider == "anthropic" else self._openai(resolved)
+            _customize_once(model)
+            self._models[resolved] = model
+        return self._models[resolved]
+
+    @property
+    def http(self) -> Any:
+        """The HTTP client of all models; of a request's headers it sends the needed ones and ``key_headers``."""
+        return self._client()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+        self._http = None
+        self._models.clear()
+
+    def _client(self) -> Any:
+        if self._http is None:
+            import httpx2
+
+            self._http = httpx2.AsyncClient(
+                event_hooks={"request": [_only_ours]},
+                timeout=httpx2.Timeout(600, connect=10),
+                limits=httpx2.Limits(max_connections=200, max_keepalive_connections=100),
+                transport=_transport(),
+            )
+        return self._http
+
+    def _anthropic(self, resolved: ResolvedModel) -> Model:
+        from anthropic import AsyncAnthropic
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        key = resolved.secret or "unset"
+        client = AsyncAnthropic(
+            api_key=key,
+            base_url=resolved.base_url,
+            max_retries=0,
+            default_headers={f"{_OUR_KEY}x-api-key": key},
+            http_client=self._client(),
+        )
+        return AnthropicModel(resolved.model, provider=AnthropicProvider(anthropic_client=client))
+
+    def _openai(self, resolved: ResolvedModel) -> Model:
+        from openai import AsyncOpenAI
+        from pydantic_ai.models.ollama import OllamaModel
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.litellm import LiteLLMProvider
+        from pydantic_ai.providers.ollama import OllamaProvider
+        from pydantic_ai.providers.openai import OpenAIProvider
+
+        key = resolved.secret or "unset"
+        client = AsyncOpenAI(
+            api_key=key,
+            base_url=resolved.base_url,
+            max_retries=0,
+            default_headers={f"{_OUR_KEY}authorization": f"Bearer {key}"},
+            http_client=self._client(),
+        )
+        if resolved.provider == "ollama":  # a model on one's own machine has no price, whatever it is called
+            return OllamaModel(resolved.model, provider=OllamaProvider(openai_client=client))
+        if resolved.provider == "litellm":  # the model's own name says whose price it is
+            return OpenAIChatModel(resolved.model, provider=LiteLLMProvider(openai_client=client))
+        return OpenAIChatModel(resolved.model, provider=OpenAIProvider(openai_client=client))
+
+
+def key_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that hold the key of a request, marked so that ``ModelClients.http`` sends them."""
+    return {f"{_OUR_KEY}{name}": value for name, value in headers.items()}
+
+
+async def _only_ours(request: Any) -> None:
+    """Leaves what a request needs, with the key that we chose.
+
+    The clients add to it what the environment says: organisation ids, and custom headers with, perhaps, a key.
+    These would go to any host.
+    """
+    given = {
+        name.removeprefix(_OUR_KEY): value
+        for name, value in request.headers.items()
+        if name.startswith(_OUR_KEY)
+    }
+    for name in list(request.headers):
+        if name.lower() not in _NEEDED_HEADERS:
+            del request.headers[name]
+    request.headers.update(given)
+
+
+def _transport() -> Any:
+    """What sends the requests; None, the client's own, where there is a proxy: only that knows it."""
+    from urllib.request import getproxies
+
+    if getproxies():
+        return None
+    from personas_nb.engine.lanes import Lanes
+
+    return Lanes()
+
+
+def _customize_once(model: Model) -> None:
+    """Let a model fit the schemas of the same tools to its provider once, and not for every request.
+
+    It is the same for all runs with these tools, and walks through every schema.
+    """
+    from dataclasses import replace
+
+    customize = model.customize_request_parameters
+    kept: deque[tuple[Any, Any]] = deque(maxlen=TOOL_SETS_KEPT)
+
+    def customized(parameters: Any) -> Any:
+        if parameters.output_object is not None:
+            return customize(parameters)
+        asked = (parameters.function_tools, parameters.output_tools)
+        found = next((made for given, made in kept if given == asked), None)
+        if found is None:
+            made = customize(parameters)
+            found = (made.function_tools, made.output_tools)
+            kept.appendleft((asked, found))
+        return replace(parameters, function_tools=found[0], output_tools=found[1])
+
+    model.customize_request_parameters = customized  # type: ignore[method-assign, assignment]
+
+
+@cache
+def say_unknown_prices_once() -> None:
+    """Where a price or usage is missing, the execution says so; pydantic-ai would print it from our thread."""
+    from pydantic_ai import CostNotFoundWarning
+    from pydantic_ai.exceptions import UsageLimitUnavailableWarning
+
+    for category in (CostNotFoundWarning, UsageLimitUnavailableWarning):
+        warnings.filterwarnings("ignore", category=category)
+
+
+def is_priced(model: Model) -> bool:
+    """Whether genai-prices knows what the model costs."""
+    return _has_price(model.model_name, model.system)
+
+
+@cache
+def _has_price(model_name: str, provider_name: str) -> bool:
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.usage import RequestUsage
+
+    usage = RequestUsage(input_tokens=1, output_tokens=1)
+    response = ModelResponse(parts=[], usage=usage, model_name=model_name, provider_name=provider_name)
+    try:
+        response.cost()
+    except (LookupError, AssertionError, ValueError):
+        return False
+    return True

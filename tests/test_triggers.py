@@ -1,0 +1,348 @@
+"""The triggers of a home: made, changed, listed, and fired by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.clocks import Clock
+from support.studios import persona_of, studio_at, wait_until
+
+from personas_nb import Studio
+from personas_nb.entities.persona import Persona
+from personas_nb.entities.trigger import Trigger
+from personas_nb.errors import InvalidInput, NotFound, StoreError, TooLarge
+from personas_nb.triggers.webhooks import has_secret, secret_of
+
+NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
+EVERY_MORNING = {"cron": "0 9 * * *", "timezone": "UTC"}
+
+
+@pytest.fixture
+def studio(home: Path) -> Iterator[Studio]:
+    with studio_at(home, provider="rehearsal", timezone="UTC") as opened:
+        yield opened
+
+
+@pytest.fixture
+def persona(studio: Studio) -> Persona:
+    return persona_of(studio)
+
+
+@pytest.fixture
+def clock(studio: Studio) -> Clock:
+    studio.triggers.clock = Clock(NINE)
+    return studio.triggers.clock
+
+
+def stored(studio: Studio, trigger: Trigger) -> Trigger:
+    found = studio.store.table("triggers", Trigger).get(trigger.id)
+    assert found is not None
+    return found
+
+
+# --- adding --------------------------------------------------------------------------------------------
+
+
+def test_a_trigger_is_stored_and_planned(studio: Studio, persona: Persona, clock: Clock):
+    added = studio.triggers.add("watcher", "schedule", EVERY_MORNING, description="mornings")
+    assert added.next_trigger_at == NINE + timedelta(days=1)
+    assert stored(studio, added) == added == studio.triggers.get(added.id[:6])
+    assert (added.persona_id, added.origin, added.description) == (persona.id, "user", "mornings")
+
+
+def test_the_same_again_returns_the_one_there_is(studio: Studio, persona: Persona):
+    first = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    again = studio.triggers.add(
+        persona, "schedule", {"timezone": "UTC", "cron": "0  9 * * *"}, description="x"
+    )
+    assert again == first
+    assert len(studio.triggers.list()) == 1
+
+
+def test_another_persona_may_have_the_same(studio: Studio, persona: Persona):
+    other = persona_of(studio, name="Other")
+    assert studio.triggers.add(persona, "manual").id != studio.triggers.add(other, "manual").id
+    assert [one.persona_id for one in studio.triggers.list(other)] == [other.id]
+
+
+def test_the_zone_of_the_settings_is_kept_in_the_trigger(home: Path):
+    with studio_at(home, timezone="Europe/Prague") as studio:
+        persona_of(studio)
+        assert studio.triggers.add("watcher", "schedule", {"cron": "0 9 * * *"}).config["timezone"] == (
+            "Europe/Prague"
+        )
+
+
+def test_many_are_added_at_once_and_the_same_among_them_once(studio: Studio, persona: Persona):
+    items = [("polling", {"interval_seconds": 60 + n % 5}) for n in range(10)]
+    added = studio.triggers.add_all(persona, items)
+    assert [one.config for one in added] == [config for _kind, config in items]
+    assert added[0] == added[5]
+    assert studio.triggers.list() == added[:5]
+
+
+def test_of_many_none_is_added_when_one_cannot_be(studio: Studio, persona: Persona):
+    with pytest.raises(InvalidInput, match="1 or more"):
+        studio.triggers.add_all(persona, [("manual", {}), ("polling", {"interval_seconds": 0})])
+    assert studio.triggers.list() == []
+
+
+def test_nothing_is_added_to_nobody(studio: Studio):
+    with pytest.raises(NotFound, match="no persona “nobody”"):
+        studio.triggers.add("nobody", "manual")
+
+
+def test_a_webhook_shows_its_secret_once(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "webhook")
+    assert added.secret is not None
+    secret = added.secret.get_secret_value()
+    assert secret_of(studio.credentials, added) == secret
+    again = studio.triggers.add(persona, "webhook")
+    assert (again.id, again.secret) == (added.id, None)
+    assert secret not in repr(added) + json.dumps(added.model_dump(mode="json"))
+    with studio.store.read() as db:
+        assert secret not in "".join(map(str, db.execute("select * from triggers").fetchone()))
+
+
+def test_a_webhook_takes_the_secret_of_the_sender(studio: Studio, persona: Persona):
+    given = "a secret that the sender made up"
+    added = studio.triggers.add(persona, "webhook", {"path": "orders", "secret": given})
+    assert secret_of(studio.credentials, added) == given
+    assert set(added.config) == {"path", "credential_id"}
+    assert studio.triggers.add(persona, "webhook", {"path": "orders"}).id == added.id
+
+
+# --- changing ------------------------------------------------------------------------------------------
+
+
+def test_an_edit_changes_what_is_given_and_plans_anew(studio: Studio, persona: Persona, clock: Clock):
+    added = studio.triggers.add(persona, "schedule", {**EVERY_MORNING, "catch_up": "all"})
+    edited = studio.triggers.edit(added.id, {"cron": "30 9 * * *", "catch_up": None})
+    assert edited.config == {"cron": "30 9 * * *", "timezone": "UTC"}
+    assert edited.next_trigger_at == NINE + timedelta(minutes=30)
+    assert edited.updated_at > added.updated_at
+    assert stored(studio, added) == edited
+
+
+def test_an_edit_that_cannot_be_leaves_everything(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    with pytest.raises(InvalidInput, match="never fires"):
+        studio.triggers.edit(added, {"cron": "0 0 30 2 *"})
+    assert stored(studio, added) == added
+
+
+def test_the_same_edit_again_changes_nothing(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    assert studio.triggers.edit(added, EVERY_MORNING) == added
+
+
+def test_a_new_interval_begins_a_new_phase_and_another_policy_does_not(
+    studio: Studio, persona: Persona, clock: Clock
+):
+    added = studio.triggers.add(persona, "polling", {"interval_seconds": 600})
+    clock.move(seconds=100)
+    kept = studio.triggers.edit(added, {"catch_up": "skip"})
+    assert (kept.state, kept.next_trigger_at) == (added.state, added.next_trigger_at)
+    anew = studio.triggers.edit(added, {"interval_seconds": 300})
+    assert anew.next_trigger_at == NINE + timedelta(seconds=400)
+
+
+def test_a_webhook_keeps_its_secret_through_an_edit_and_takes_a_new_one(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "webhook")
+    edited = studio.triggers.edit(added, {"path": "orders"})
+    assert edited.secret is None
+    assert added.secret is not None
+    assert secret_of(studio.credentials, edited) == added.secret.get_secret_value()
+    other = "quite another secret of theirs"
+    studio.triggers.edit(added, {"secret": other})
+    assert secret_of(studio.credentials, added) == other
+
+
+def test_one_that_is_off_is_not_planned_and_one_that_is_enabled_begins_now(
+    studio: Studio, persona: Persona, clock: Clock
+):
+    added = studio.triggers.add(persona, "polling", {"interval_seconds": 600})
+    off = studio.triggers.disable(added)
+    assert (off.enabled, off.next_trigger_at) == (False, None)
+    clock.move(hours=1)
+    on = studio.triggers.enable(added)
+    assert on.next_trigger_at == NINE + timedelta(hours=1, minutes=10)
+    assert studio.triggers.enable(added) == stored(studio, added) == on
+
+
+def test_consent_to_bypass_is_given_and_taken_back(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "manual")
+    assert studio.triggers.enable(added, allow_bypass=True).allow_bypass
+    assert studio.triggers.enable(added).allow_bypass
+    assert not studio.triggers.enable(added, allow_bypass=False).allow_bypass
+
+
+def test_a_webhook_of_a_design_gets_its_secret_when_it_is_enabled(studio: Studio, persona: Persona):
+    row = Trigger(persona_id=persona.id, trigger_type="webhook", enabled=False, origin="import")
+    studio.store.table("triggers", Trigger).insert(row)
+    assert not has_secret(studio.credentials, row)
+    enabled = studio.triggers.enable(row)
+    assert enabled.secret is not None
+    assert studio.triggers.enable(row).secret is None
+    assert secret_of(studio.credentials, row) == enabled.secret.get_secret_value()
+
+
+def test_what_nobody_can_plan_is_not_enabled(studio: Studio, persona: Persona):
+    row = Trigger(
+        persona_id=persona.id, trigger_type="schedule", config={"cron": "0 0 30 2 *"}, enabled=False
+    )
+    studio.store.table("triggers", Trigger).insert(row)
+    with pytest.raises(InvalidInput, match="never fires"):
+        studio.triggers.enable(row)
+    assert not stored(studio, row).enabled
+
+
+def test_a_trigger_goes_with_its_fires_and_its_secret_and_its_runs_stay(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "webhook")
+    fire = studio.triggers.fire(added)
+    studio.triggers.remove(added.id)
+    assert studio.triggers.list() == studio.triggers.fires() == []
+    assert not has_secret(studio.credentials, added)
+    assert fire.execution_id is not None
+    assert studio.executions.get(fire.execution_id).trigger_id == added.id
+    with pytest.raises(NotFound, match="no trigger"):
+        studio.triggers.remove(added.id)
+
+
+def test_two_threads_that_edit_different_settings_keep_both(studio: Studio, persona: Persona):
+    from concurrent.futures import ThreadPoolExecutor
+
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    with ThreadPoolExecutor(2) as pool:
+        changes = [{"cron": "5 9 * * *"}, {"catch_up": "skip"}] * 10
+        list(pool.map(lambda change: studio.triggers.edit(added, change), changes))
+    assert stored(studio, added).config == {"cron": "5 9 * * *", "timezone": "UTC", "catch_up": "skip"}
+
+
+# --- firing by hand ------------------------------------------------------------------------------------
+
+
+def test_a_fire_by_hand_runs_here_and_now_and_is_recorded(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING, description="mornings")
+    fire = studio.triggers.fire(added, {"order": 7})
+    assert (fire.status, fire.kind, fire.reason) == ("queued", "manual", None)
+    run = wait_until(lambda: finished(studio, fire.execution_id))
+    assert run.status == "completed"
+    assert run.trigger_id == added.id
+    given = json.loads(run.input_data)
+    assert given["order"] == 7
+    assert given["_trigger"] == {
+        "id": added.id,
+        "type": "manual",
+        "due_at": fire.due_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "description": "mornings",
+    }
+    assert studio.triggers.fires(added) == [fire]
+    after = stored(studio, added)
+    assert (after.next_trigger_at, after.last_triggered_at) == (added.next_trigger_at, fire.due_at)
+
+
+def finished(studio: Studio, execution_id: str | None):
+    assert execution_id is not None
+    run = studio.executions.get(execution_id)
+    return run if run.status not in ("queued", "running") else None
+
+
+def test_a_trigger_that_is_off_fires_by_hand_also_while_all_are_paused(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "manual", enabled=False)
+    studio.triggers.pause_all("holidays")
+    assert studio.triggers.fire(added).status == "queued"
+
+
+def test_a_fire_of_a_disabled_persona_says_why_nothing_started(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "manual")
+    studio.personas.disable(persona)
+    fire = studio.triggers.fire(added)
+    assert (fire.status, fire.execution_id, fire.reason) == ("skipped", None, "Watcher is disabled.")
+    assert studio.triggers.fires(status="skipped") == [fire]
+    assert stored(studio, added).last_triggered_at is None
+
+
+def test_who_fires_by_hand_allows_what_the_persona_may(studio: Studio, persona: Persona):
+    studio.personas.update(persona, permissions="bypass")
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    assert studio.triggers.fire(added).status == "queued"
+
+
+def test_an_input_that_is_too_large_starts_nothing(home: Path):
+    with studio_at(home, provider="rehearsal", input_limit_bytes=200) as studio:
+        added = studio.triggers.add(persona_of(studio), "manual")
+        with pytest.raises(TooLarge, match="input_limit_bytes"):
+            studio.triggers.fire(added, "x" * 200)
+        assert studio.triggers.fires() == []
+
+
+def test_a_secret_in_the_input_does_not_reach_the_run(studio: Studio, persona: Persona):
+    hook = studio.triggers.add(persona, "webhook")
+    assert hook.secret is not None
+    fire = studio.triggers.fire(hook, {"said": hook.secret.get_secret_value()})
+    assert fire.execution_id is not None
+    given = studio.executions.get(fire.execution_id).input_data
+    assert given is not None
+    assert hook.secret.get_secret_value() not in given
+
+
+def test_fires_are_listed_newest_first(studio: Studio, persona: Persona):
+    one, other = studio.triggers.add(persona, "manual"), studio.triggers.add(persona, "webhook")
+    fires = [studio.triggers.fire(trigger) for trigger in (one, other, one)]
+    assert studio.triggers.fires() == fires[::-1]
+    assert studio.triggers.fires(one, limit=1) == [fires[2]]
+    with pytest.raises(InvalidInput, match="No fire is “late”"):
+        studio.triggers.fires(status="late")
+
+
+# --- pause and status ----------------------------------------------------------------------------------
+
+
+def test_a_pause_lasts_until_it_is_lifted_and_keeps_its_time(studio: Studio, clock: Clock):
+    assert not studio.triggers.is_paused
+    studio.triggers.pause_all(" end of\nyear ")
+    clock.move(hours=1)
+    studio.triggers.pause_all("audit")
+    status = studio.triggers.status()
+    assert studio.triggers.is_paused
+    assert (status.is_paused, status.pause_reason, status.paused_at) == (True, "audit", NINE)
+    studio.triggers.resume_all()
+    studio.triggers.resume_all()
+    assert not studio.triggers.is_paused
+
+
+def test_the_status_of_a_new_home_says_that_nobody_fires(studio: Studio):
+    status = studio.triggers.status()
+    assert not any((status.is_running, status.is_here, status.stands_by, status.is_paused))
+    assert (status.next_due, status.next_due_at, status.worst_late_ms) == ((), None, None)
+    assert studio._lent is None  # asking starts nothing
+
+
+def test_the_status_says_what_is_next_and_what_cannot_be(studio: Studio, persona: Persona, clock: Clock):
+    later = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    sooner = studio.triggers.add(persona, "polling", {"interval_seconds": 60}, description="look")
+    studio.triggers.add(persona, "schedule", {"cron": "0 8 * * *"}, enabled=False)
+    never = Trigger(persona_id=persona.id, trigger_type="schedule", config={"cron": "0 0 30 2 *"})
+    studio.store.table("triggers", Trigger).insert(never)
+    status = studio.triggers.status()
+    assert [(one.trigger_id, one.persona, one.description) for one in status.next_due] == [
+        (sooner.id, "Watcher", "look"),
+        (later.id, "Watcher", ""),
+    ]
+    assert status.next_due_at == NINE + timedelta(seconds=60)
+    assert status.enabled_count == 3
+    assert "never fires" in status.unplannable[never.id]
+
+
+def test_a_home_that_cannot_be_written_is_explained(studio: Studio, persona: Persona):
+    from support.disks import unwritable
+
+    studio.triggers.list()
+    studio.close()
+    with unwritable(studio.home), pytest.raises(StoreError):
+        Studio(studio.home).triggers.add("watcher", "manual")
