@@ -104,6 +104,10 @@ class StoreCorrupt(StoreError):
     code = "STORE_CORRUPT"
 
 
+class RowUnreadable(StoreError):
+    """One row holds what it cannot hold, because something else wrote it; the others can be read."""
+
+
 class StoreTooNew(StoreError):
     """The file was written by a later version; it was left as it was."""
 

@@ -317,7 +317,7 @@ class Studio:
         """Delivers events on the worker of this process, where it fires triggers."""
         from personas_nb.triggers.bus import Bus
 
-        return Bus(self.worker, self.delivering, lambda: self.dispatcher.nudge())
+        return Bus(self.worker, self._firing()[1], self.dispatcher.nudge)
 
     @cached_property
     def events(self) -> Events:
@@ -351,9 +351,28 @@ class Studio:
         """Fires triggers and delivers events in this process, after `Triggers.start`; one for all of its studios."""
         from personas_nb.triggers.loop import Parts, TriggerLoop
 
-        parts = Parts(self.settings, self.starts, self.dispatcher, self.bus, clock=self.triggers.clock)
+        starts = self._firing()[0]
+        parts = Parts(self.settings, starts, self.dispatcher, self.bus, clock=self.triggers.clock)
         loop = self.worker.service("trigger_loop", lambda: TriggerLoop(self.worker, parts))
         return loop.using(parts)
+
+    def _firing(self) -> tuple[Starts, Delivering]:
+        """What fires in the transactions of the worker, whose store may be that of another studio of this home.
+
+        On this studio's own store it would wait there for a transaction that waits for it.
+        """
+        from personas_nb.tools.outside import Outside
+        from personas_nb.triggers.delivering import Delivering
+        from personas_nb.triggers.redacting import Redacting
+        from personas_nb.triggers.starts import Starts
+        from personas_nb.vault.credentials import Credentials
+
+        store = self.worker.store
+        if store is self.store:
+            return self.starts, self.delivering
+        credentials = Credentials(store, self.keys, outside=Outside(lambda: self.settings))
+        starts = Starts(store, self.settings, redact=Redacting(self.settings, credentials))
+        return starts, Delivering(store, starts, self.settings)
 
     @cached_property
     def metrics(self) -> Metrics:

@@ -27,7 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], Any]
 
 HEARTBEAT_SECONDS = 5.0
-LOOK_SECONDS = 0.5  # how soon what other processes write is seen
+LOOK_SECONDS = 0.75  # how soon what other processes write is seen
 CLOCK_JUMP_SECONDS = 1.0
 STALLED_SECONDS = 30.0  # how long a stopped process keeps its runs
 PROC = Path("/proc")
@@ -104,7 +104,7 @@ class Worker:
         self._loop_thread.start()
         self._writer_thread.start()
         self.every(HEARTBEAT_SECONDS, self._beat)
-        self.every(LOOK_SECONDS, self._look)
+        self.loop.call_soon_threadsafe(self._look)
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """The coroutine's result; blocks the calling thread, which must not be the loop's own."""
@@ -230,8 +230,22 @@ class Worker:
             except Exception:  # a timer outlives a locked database or a full disk
                 log.exception("a timer failed")
 
-    async def _look(self) -> None:
-        version = await self.version()
+    def _look(self) -> None:
+        """One call of the loop, and no task: it is all that an idle process does again and again."""
+        self.loop.call_later(LOOK_SECONDS, self._look)
+        if self.store.is_on_network:
+            self.task(self._compare())
+            return
+        try:
+            self._compared(self.store.version())
+        except StoreError:  # whoever writes next says so
+            log.warning("what others have written could not be seen", exc_info=True)
+
+    async def _compare(self) -> None:
+        with suppress(StoreError):
+            self._compared(await self.version())
+
+    def _compared(self, version: tuple[int, int]) -> None:
         offset = time.time() - time.monotonic()  # a clock that was set, or a computer that slept
         is_set = abs(offset - self._clock_offset) > CLOCK_JUMP_SECONDS
         if version != self._version or is_set:
@@ -243,16 +257,25 @@ class Worker:
             listener()
 
     async def _beat(self) -> None:
-        if await self.written(self._say_alive):
+        # The time of a file, not of a row: a commit would wake every process on the store, for nothing.
+        with suppress(OSError):
+            os.utime(self.lock_path)
+        if await asyncio.to_thread(self._is_given_up) and await self.written(self._say_alive):
             for action in self._given_up:
                 await action()
+        self._tell()  # what waits for a time, not for a change
+
+    def _is_given_up(self) -> bool:
+        with self.store.read() as db:
+            row = db.execute("select stopped_at from workers where id = ?", [self.id]).fetchone()
+        return row is not None and row["stopped_at"] is not None
 
     def _say_alive(self, db: sqlite3.Connection) -> bool:
         """Whether others had given this worker up; from now on it lives for them again."""
-        row = db.execute("select stopped_at from workers where id = ?", [self.id]).fetchone()
-        change = "update workers set heartbeat_at = ?, stopped_at = null where id = ?"
-        db.execute(change, [rfc3339(now()), self.id])
-        return row is not None and row["stopped_at"] is not None
+        change = (
+            "update workers set heartbeat_at = ?, stopped_at = null where id = ? and stopped_at is not null"
+        )
+        return db.execute(change, [rfc3339(now()), self.id]).rowcount > 0
 
     def _say_stopped(self, db: sqlite3.Connection) -> None:
         db.execute("update workers set stopped_at = ? where id = ?", [rfc3339(now()), self.id])
@@ -401,6 +424,7 @@ def give_back(worker: Worker) -> None:
             return
         del _lent[home]
     worker.stop()
+    worker.store.close()  # it may be that of a studio that was closed long before the last one
 
 
 def is_alive(lock_path: Path) -> bool:
@@ -426,15 +450,23 @@ def is_stalled(store: Store, worker_id: str) -> bool:
     """
     with store.read() as db:
         row = db.execute(
-            "select host, pid, started_at, heartbeat_at from workers where id = ?", [worker_id]
+            "select host, pid, lock_path, started_at, heartbeat_at from workers where id = ?", [worker_id]
         ).fetchone()
-    if row is None or (row["heartbeat_at"] or row["started_at"]) > _ago(STALLED_SECONDS):
+    if row is None or _last_beat(row) > _ago(STALLED_SECONDS):
         return False
     if row["pid"] == os.getpid() or row["host"] != socket.gethostname():
         return False
     state, age_seconds = _process(row["pid"])
     # A process that began after the worker is another one, which was given the same number.
     return state in ("T", "t") and _ago(age_seconds + CLOCK_SLACK_SECONDS) <= row["started_at"]
+
+
+def _last_beat(row: sqlite3.Row) -> str:
+    beats = [row["heartbeat_at"] or row["started_at"]]
+    with suppress(OSError):
+        beaten_seconds = Path(row["lock_path"]).stat().st_mtime
+        beats.append(rfc3339(datetime.fromtimestamp(beaten_seconds, UTC)))
+    return str(max(beats))
 
 
 def _ago(seconds: float) -> str:

@@ -205,6 +205,28 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_written(studio: Stud
     assert studio.events.list() == []
 
 
+@pytest.mark.parametrize("name", ["a\ud800", 5, "x" * 201])
+def test_a_name_that_cannot_be_stored_is_refused_with_the_next_step(studio: Studio, name: Any) -> None:
+    for refused in (
+        lambda: studio.events.publish(name),
+        lambda: studio.events.publish("found", source=name),
+        lambda: studio.events.subscribe("beta", name),
+        lambda: studio.events.subscribe("beta", "found", name),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            refused()
+        assert caught.value.hint
+    assert (studio.events.list(), studio.events.subscriptions()) == ([], [])
+
+
+def test_half_a_character_in_the_data_keeps_nobody_from_starting(studio: Studio) -> None:
+    studio.events.subscribe("beta", "found")
+    event = studio.events.publish("found", {"name": "a\ud800b"})
+    drain(studio)
+    assert outcomes(studio, event) == {"beta": "started"}
+    assert input_of(studio, event)["name"] == "a?b"
+
+
 def test_data_that_are_no_object_come_under_value(studio: Studio) -> None:
     studio.events.subscribe("beta", "found")
     event = studio.events.publish("found", [1, 2])
@@ -215,7 +237,7 @@ def test_data_that_are_no_object_come_under_value(studio: Studio) -> None:
 def test_no_secret_is_published(studio: Studio) -> None:
     studio.credentials.add("github", "github", {"token": SECRET})
     data = {f"key {SECRET}": [1, {"deep": f"it is {SECRET}."}], "plain": 7}
-    event = studio.events.publish("found", data, source=f"of {SECRET}")
+    event = studio.events.publish(f"found {SECRET}", data, source=f"of {SECRET}")
     assert SECRET not in event.model_dump_json()
     assert event.data["plain"] == 7
     assert studio.events.get(event.id) == event

@@ -121,6 +121,21 @@ def test_a_bot_token_without_a_channel_sends_nothing(studio: Studio, web: Posts)
 # --- telegram ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_page_to_which_an_address_leads_has_taken_no_message(studio: Studio, web: Posts, status: int):
+    web.answer = answering(status, "", Location=f"{web.url}/elsewhere")
+    error = refused(studio, {"type": "slack", "config": {"webhook": f"{web.url}/hook-abcdef"}})
+    assert (str(error), error.retryable) == (f"Slack answered {status}.", False)
+    assert [post.path for post in web.received] == ["/hook-abcdef"]
+
+
+def test_an_address_that_moved_with_what_is_posted_is_followed(studio: Studio, web: Posts):
+    web.answer = lambda post, _count: Reply(308, "", {"Location": "/new"}) if post.path != "/new" else Reply()
+    send(studio, {"type": "slack", "config": {"webhook": f"{web.url}/hook-abcdef"}})
+    assert [post.path for post in web.received] == ["/hook-abcdef", "/new"]
+    assert "Three urgent mails" in web.received[1].json["text"]
+
+
 def test_telegram_gets_plain_text_for_its_chat(studio: Studio, web: Posts):
     web.answer = answering(200, {"ok": True, "result": {}})
     config = {"bot_token": TOKEN, "chat_id": "4711", "api_url": web.url}
@@ -456,6 +471,27 @@ def test_a_channel_names_a_credential_that_serves_it(studio: Studio):
         ("apprise", {"url": "zpQx81kTm2"}, "The address is none that apprise understands."),
         ("telegram", {"chat_id": 4711}, "Such a channel cannot be used: The channel has no credential"),
         ("slack", {"channel": "#a"}, "Such a channel cannot be used: It needs the address of an incoming"),
+        ("slack", {"bot_token": BOT}, "Such a channel cannot be used: It needs channel=#NAME."),
+        (
+            "slack",
+            {"webhook": "https:///zpQx81kTm2"},
+            "Such a channel cannot be used: “webhook” is no web address.",
+        ),
+        (
+            "slack",
+            {"bot_token": BOT, "channel": "#a", "api_url": "zpQx81kTm2"},
+            "Such a channel cannot be used: “api_url” is no web address.",
+        ),
+        (
+            "telegram",
+            {"bot_token": TOKEN},
+            "Such a channel cannot be used: It needs a telegram credential, or a bot",
+        ),
+        (
+            "email",
+            {"password": PASSWORD, "to": "a@b.cd"},
+            "Such a channel cannot be used: The channel has no mail",
+        ),
     ],
 )
 def test_a_channel_that_cannot_work_is_refused_and_nothing_is_written(
@@ -467,6 +503,29 @@ def test_a_channel_that_cannot_work_is_refused_and_nothing_is_written(
     assert str(raised.value).startswith(said)
     assert "zpQx81kTm2" not in str(raised.value)
     assert studio.personas.get("mail-boy") == persona
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"to": "ann"}, "“ann” is no mail address."),
+        ({"to": "ann@example.com, bob"}, "“bob” is no mail address."),
+        ({"to": ",".join(f"a{number}@b.cd" for number in range(21))}, "1 to 20 addresses"),
+        ({"to": "ann@example.com", "sender": "nobody"}, "“nobody” is no mail address."),
+        ({"to": "ann@example.com", "port": "99999"}, "“port” is no number from 1 to 65535."),
+    ],
+)
+def test_a_mail_channel_that_cannot_work_is_refused_before_it_is_written(
+    studio: Studio, settings: dict[str, str], said: str
+):
+    persona = studio.personas.create(name="Mail boy")
+    studio.credentials.add("post", "smtp", {"host": "127.0.0.1", "user": USER, "password": PASSWORD})
+    with pytest.raises(InvalidInput) as raised:
+        studio.channels.add("mail-boy", "email", settings, credential="post")
+    assert said in str(raised.value)
+    assert studio.personas.get("mail-boy") == persona
+    studio.personas.update("mail-boy", notification_channels=[{"type": "email", "config": settings}])
+    assert said in studio.channels.list("mail-boy")[0].problem
 
 
 def test_a_channel_goes_with_its_secrets_and_the_others_stay(studio: Studio):

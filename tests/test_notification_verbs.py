@@ -184,6 +184,9 @@ def test_completion_knows_types_settings_and_deliveries(studio: Studio, web: Pos
     ]
     web.answer = lambda _post, _count: Reply(404, "")
     studio.channels.add("mail-boy", "slack", {"webhook": f"{web.url}/one/abcdefgh"})
+    studio.credentials.add("team", "slack", {"bot_token": "xoxb-17653672481-Zt84kLq"})
+    studio.credentials.add("hub", "github", {"token": "ghp_0123456789"})
+    assert complete("channels add mail-boy slack --credential ", lambda: studio)[1] == ["team"]
     message = tell(studio)
     settled(studio, message)
     bad = studio.messages.deliveries(message.id)[0].id[:8]

@@ -139,6 +139,7 @@ def test_the_first_answer_is_the_baseline_and_only_a_changed_one_starts_a_run(be
     first, second = bench.look(), bench.look()
     assert (first.status, first.reason) == ("skipped", FIRST_LOOK)
     assert (second.status, second.reason) == ("skipped", UNCHANGED)
+    assert bench.studio.triggers.status().skipped == 0
     answering(bench.server, b"two", Content_Type="text/plain; charset=utf-8")
     third, fourth = bench.look(), bench.look()
     assert (third.status, third.reason, fourth.reason) == ("queued", None, UNCHANGED)
@@ -401,6 +402,18 @@ def test_an_answer_that_comes_after_another_took_the_look_over_is_thrown_away(be
     left = bench.fires.get(fire.id)
     assert left is not None
     assert (left.status, bench.studio.executions.list()) == ("checking", [])
+
+
+def test_a_look_of_an_earlier_time_as_the_holder_is_broken_off_and_made_again(bench: Bench) -> None:
+    changed_meanwhile(bench)
+    asked, let = held(bench.server)
+    fire = bench.claim()
+    bench.begin(fire, lambda _db: False)  # under an epoch that is over
+    assert asked.wait(20)
+    bench.fires.update(fire.id, worker_id=new_id())  # another had it meanwhile, and ended
+    assert bench.studio.worker.run(bench.poller.adopt(lambda _db: True)) == 1
+    let.set()
+    assert bench.settled(fire).status == "queued"
 
 
 def test_stopping_breaks_looks_off_and_leaves_them_to_the_next(bench: Bench) -> None:

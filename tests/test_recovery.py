@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,10 @@ def change_worker(studio: Studio, **fields: Any) -> None:
     with studio.store.write() as db:
         for name, value in fields.items():
             db.execute(f"update workers set {name} = ?", [value])
+        if "heartbeat_at" in fields:
+            beat_seconds = datetime.fromisoformat(fields["heartbeat_at"]).timestamp()
+            for row in db.execute("select lock_path from workers"):
+                os.utime(row["lock_path"], (beat_seconds, beat_seconds))
 
 
 LONG_AGO = "2020-01-01T00:00:00.000000Z"

@@ -179,11 +179,23 @@ async def test_what_is_wrong_with_a_request_is_its_status(post, studio, webhook)
     assert studio.triggers.fires() == []
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
 async def test_the_door_takes_nothing_but_post(post, webhook, method):
     trigger, secret = webhook
     answer = await post(trigger.id, b"{}", signed(b"{}", secret), method=method)
     assert (answer.code, answer.headers["Allow"]) == (405, "POST")
+    assert set(json.loads(answer.body)) == {"message"}
+
+
+async def test_what_no_webhook_can_be_called_is_refused_without_a_line_in_the_log(post, webhook, caplog):
+    trigger, secret = webhook
+    assert (await post(trigger.id, b"{}", {})).code == 401  # said once a minute: not by the next ones
+    caplog.clear()
+    for path, method in (("%ff", "POST"), ("%ed%a0%80", "POST"), (trigger.id, "TRACE")):
+        answer = await post(path, b"{}", signed(b"{}", secret), method=method)
+        assert answer.code in (400, 405)
+        assert set(json.loads(answer.body)) == {"message"}
+    assert [record.getMessage() for record in caplog.records if record.levelno > 20] == []
 
 
 async def test_a_body_of_one_mebibyte_is_taken_and_one_byte_more_is_not(post, studio, webhook):
@@ -439,6 +451,10 @@ async def test_a_review_is_decided_once(ask, studio, verb, status):
         ("POST", "api/triggers/nothing/enable", {"alow_bypass": True}, 400, "“alow_bypass” is not known"),
         ("GET", "api/reviews?limit=0", None, 400, "limit"),
         ("GET", "api/reviews?limit=many", None, 400, "limit"),
+        ("GET", f"api/reviews?limit={'9' * 5_000}", None, 400, "limit"),
+        ("GET", "api/reviews?status=done", None, 400, "approved"),
+        ("POST", "api/triggers/100%/fire", {}, 404, "“100%”. `%persona triggers`"),
+        ("POST", "api/reviews/nothing/approve", {"100%": 7}, 400, "“100%” is"),
     ],
 )
 async def test_what_cannot_be_answered_says_why(ask, method, path, said, code, words):
@@ -468,6 +484,21 @@ async def test_a_run_that_an_earlier_server_took_is_run_by_the_next(server, stud
     )  # fmt: skip
     host_of(server.web_app.settings).begin()
     await until(lambda: studio.executions.get(start.execution_id).status == "completed")
+
+
+async def test_a_server_that_has_the_extension_under_both_names_begins_and_ends(
+    jp_configurable_serverapp, studio, webhook
+):
+    names = {"personas_nb": True, "personas_nb.server": True}
+    app = jp_configurable_serverapp(config={"ServerApp": {"jpserver_extensions": names}})
+    points = [one for apps in app.extension_manager.extension_apps.values() for one in apps]
+    assert len(points) > 1
+    for point in points:
+        await point._start_jupyter_server_extension(app)
+    host = host_of(app.web_app.settings)
+    await until(lambda: host._beginning.done())
+    await app.extension_manager.stop_all_extensions()
+    assert host._is_closed
 
 
 async def test_a_server_fires_triggers_only_where_the_settings_say_so(server, studio, monkeypatch):

@@ -18,10 +18,12 @@ from support.studios import line_of, persona_of, python, studio_at, wait_until
 
 from personas_nb import Studio
 from personas_nb.entities.base import now, rfc3339
+from personas_nb.entities.event import Event
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.trigger import Fire, Trigger
 from personas_nb.errors import StoreError
 from personas_nb.store.fires import TriggerTable
+from personas_nb.triggers import loop
 
 EVERY_MORNING = {"cron": "0 9 * * *", "timezone": "UTC"}
 
@@ -343,6 +345,49 @@ def test_a_store_that_fails_for_a_while_makes_it_late_and_loses_nothing(
     assert (fire.status, len(failures)) == ("queued", 2)
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [("triggers", "config", "{"), ("triggers", "state", "[1]"), ("personas", "max_turns", "-1")],
+)
+def test_a_row_that_cannot_be_read_keeps_no_other_from_firing(
+    studio: Studio, persona: Persona, table: str, column: str, value: str
+):
+    broken, whole = hourly(studio, persona), hourly(studio, persona_of(studio, name="Other"))
+    for trigger in (broken, whole):
+        due_now(studio, trigger)
+    row_id = persona.id if table == "personas" else broken.id
+    with studio.store.write() as db:
+        db.execute(f"update {table} set {column} = ? where id = ?", [value, row_id])
+    studio.triggers.start()
+    wait_until(lambda: recorded(studio, whole) == [("queued", None)])
+    if table == "personas":
+        ((status, reason),) = recorded(studio, broken)
+        assert status == "skipped"
+        assert "cannot be read" in (reason or "")
+
+
+def recorded(studio: Studio, trigger: Trigger) -> list[tuple[str, str | None]]:
+    with studio.store.read() as db:
+        return [
+            (row["status"], row["reason"])
+            for row in db.execute("select status, reason from fires where trigger_id = ?", [trigger.id])
+        ]
+
+
+def test_what_was_missed_is_counted_in_parts_between_which_the_lease_is_kept(
+    studio: Studio, persona: Persona, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "CATCH_UP_SECONDS", 0.0)
+    triggers = [hourly(studio, persona, catch_up=catch_up) for catch_up in ("once", "skip", "all")]
+    since = now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
+    for trigger in triggers:
+        studio.store.table("triggers", Trigger).update(trigger.id, next_trigger_at=since)
+    studio.triggers.start()
+    for trigger in triggers:
+        assert len({fire.due_at for fire in fires(studio, 6, trigger)}) == 6
+    assert len(studio.triggers.fires(limit=100)) == 18
+
+
 # --- ending --------------------------------------------------------------------------------------------
 
 
@@ -375,6 +420,46 @@ def test_a_kernel_that_ends_while_it_fires_leaves_nothing_half_done(home: Path):
             for fire in looking.triggers.fires():
                 assert fire.execution_id is not None
                 assert looking.executions.get(fire.execution_id).trigger_id == fire.trigger_id
+
+
+# --- two studios of one process ---------------------------------------------------------------------------
+
+
+def test_a_second_studio_of_a_process_fires_and_delivers_with_the_first(studio: Studio, persona: Persona):
+    def is_started(event: Event) -> bool:
+        return [delivery.status for delivery in studio.events.deliveries(event)] == ["started"]
+
+    studio.events.subscribe(persona, "found")
+    studio.triggers.start()
+    began = time.monotonic()
+    with Studio(studio.home) as other:
+        other.triggers.fire(other.triggers.add(persona, "manual"))  # the loop goes on with its settings
+        for event in (studio.events.publish("found"), other.events.publish("found")):
+            wait_until(lambda event=event: is_started(event))
+    after = studio.events.publish("found")  # the other is closed, and the loop goes on
+    wait_until(lambda: is_started(after))
+    assert time.monotonic() - began < 15  # who writes to another store than the worker's waits for 30 s
+    trigger = hourly(studio, persona)
+    due_now(studio, trigger)
+    assert fires(studio, 1, trigger)[0].status == "queued"
+    worker = studio.worker
+    studio.close()
+    assert worker.is_stopping  # the other one, once closed, did not borrow it again
+
+
+def test_the_first_studio_of_a_process_may_close_while_another_fires(home: Path):
+    with studio_at(home, provider="rehearsal", timezone="UTC") as first:
+        persona = persona_of(first)
+        first.triggers.start()
+        second = Studio(home)
+        worker = second.worker
+        first.close()
+        trigger = hourly(second, persona)
+        due_now(second, trigger)
+        assert fires(second, 1, trigger)[0].status == "queued"
+        second.close()
+        assert worker.is_stopping
+        assert (worker.store._writer, worker.store._watcher, worker.store._idle) == (None, None, [])
 
 
 # --- quiet ---------------------------------------------------------------------------------------------

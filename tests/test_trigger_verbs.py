@@ -117,6 +117,15 @@ def test_the_same_again_changes_nothing_and_says_so(shell: TestingShell, studio:
     assert studio.triggers.list() == before
 
 
+def test_what_adding_again_does_not_do_is_another_verb(shell: TestingShell, studio: Studio) -> None:
+    shell.run("%persona triggers add clerk manual")
+    (trigger,) = studio.triggers.list()
+    text = shell.run("%persona triggers add clerk manual --off --allow-bypass").text
+    assert f"nothing changed. `%persona triggers disable {trigger.id[:8]}` switches it off." in text
+    assert f"`%persona triggers enable {trigger.id[:8]} --allow-bypass` allows it." in text
+    assert studio.triggers.get(trigger.id) == trigger
+
+
 def test_words_that_name_two_times_make_two_triggers(shell: TestingShell, studio: Studio) -> None:
     shell.run("%persona triggers add clerk schedule weekdays at 9 and Saturdays at 11 --off")
     assert [one.config["cron"] for one in studio.triggers.list()] == ["0 9 * * 1-5", "0 11 * * 6"]
@@ -309,6 +318,16 @@ def test_a_terminal_shows_the_secret_and_a_command_of_a_notebook_does_not(
     assert other not in again.stdout
 
 
+@pytest.mark.parametrize("line", ["add clerk webhook secret={}", 'add clerk webhook {{"secret": "{}"}}'])
+def test_a_secret_in_the_line_is_refused_and_not_repeated(
+    shell: TestingShell, studio: Studio, line: str
+) -> None:
+    with pytest.raises(InvalidInput, match="would be saved") as refused:
+        shell.run("%persona triggers " + line.format("planted-secret-0123456789"))
+    assert "planted" not in str(refused.value)
+    assert studio.triggers.list() == []
+
+
 def test_only_a_webhook_has_a_secret(shell: TestingShell, studio: Studio) -> None:
     shell.run("%persona triggers add clerk manual")
     with pytest.raises(InvalidInput, match="has no secret"):
@@ -326,6 +345,13 @@ def test_a_terminal_is_told_what_makes_sense_there(studio: Studio) -> None:
     refused = personas("triggers", "start")
     assert refused.returncode == 2
     assert "personas triggers run" in refused.stderr
+
+
+def test_a_terminal_waits_for_what_it_fires(studio: Studio) -> None:
+    made = personas("triggers", "fire", studio.triggers.add("clerk", "manual").id)
+    (run,) = studio.executions.list()
+    assert (made.returncode, run.status) == (0, "completed")
+    assert f"personas runs show {run.id[:8]}" in made.stdout
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.clocks import Clock
@@ -19,6 +21,8 @@ from personas_nb.triggers.webhooks import has_secret, secret_of
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
 EVERY_MORNING = {"cron": "0 9 * * *", "timezone": "UTC"}
+ROUND: dict[str, Any] = {}
+ROUND["again"] = ROUND
 
 
 @pytest.fixture
@@ -138,6 +142,40 @@ def test_an_edit_that_cannot_be_leaves_everything(studio: Studio, persona: Perso
 def test_the_same_edit_again_changes_nothing(studio: Studio, persona: Persona):
     added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
     assert studio.triggers.edit(added, EVERY_MORNING) == added
+
+
+def test_an_edit_that_is_not_about_time_leaves_what_is_due(studio: Studio, persona: Persona, clock: Clock):
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    clock.move(days=3)
+    edited = studio.triggers.edit(added, {"catch_up": "all"})
+    assert edited.next_trigger_at == added.next_trigger_at
+    assert studio.triggers.fires(added) == []
+
+
+@pytest.mark.parametrize("change", ["edit", "disable"])
+def test_what_nobody_came_to_before_a_change_is_recorded_as_skipped(
+    studio: Studio, persona: Persona, clock: Clock, change: str
+):
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    clock.move(days=2, hours=1)
+    if change == "edit":
+        changed = studio.triggers.edit(added, {"cron": "30 9 * * *"})
+    else:
+        changed = studio.triggers.disable(added)
+        studio.triggers.disable(added)
+    found = studio.triggers.fires(added)
+    assert [fire.due_at for fire in found] == [NINE + timedelta(days=2), NINE + timedelta(days=1)]
+    assert {fire.status for fire in found} == {"skipped"}
+    assert all("before anybody fired it" in (fire.reason or "") for fire in found)
+    expected = None if change == "disable" else NINE + timedelta(days=3, minutes=30)
+    assert changed.next_trigger_at == expected
+
+
+def test_what_is_no_mapping_changes_nothing(studio: Studio, persona: Persona):
+    added = studio.triggers.add(persona, "schedule", EVERY_MORNING)
+    with pytest.raises(InvalidInput, match="no mapping"):
+        studio.triggers.edit(added, "30 9 * * *")  # type: ignore[arg-type]
+    assert stored(studio, added) == added
 
 
 def test_a_new_interval_begins_a_new_phase_and_another_policy_does_not(
@@ -279,6 +317,24 @@ def test_an_input_that_is_too_large_starts_nothing(home: Path):
         with pytest.raises(TooLarge, match="input_limit_bytes"):
             studio.triggers.fire(added, "x" * 200)
         assert studio.triggers.fires() == []
+
+
+@pytest.mark.parametrize("given", [{(1, 2): 3}, [10**5000], ROUND])
+def test_an_input_that_is_no_json_starts_nothing(studio: Studio, persona: Persona, given: Any):
+    trigger = studio.triggers.add(persona, "manual")
+    with pytest.raises(InvalidInput, match="JSON"):
+        studio.triggers.fire(trigger, given)
+    assert (studio.triggers.fires(), studio.executions.list()) == ([], [])
+
+
+def test_an_input_is_json_whatever_numbers_and_half_characters_it_holds(studio: Studio, persona: Persona):
+    trigger = studio.triggers.add(persona, "manual")
+    fire = studio.triggers.fire(trigger, {"share": math.nan, "name": "a\ud800b"})
+    assert fire.execution_id is not None
+    text = studio.executions.get(fire.execution_id).input_data
+    assert "NaN" not in (text or "")
+    given = json.loads(text or "")
+    assert (given["share"], given["name"]) == (None, "a?b")
 
 
 def test_a_secret_in_the_input_does_not_reach_the_run(studio: Studio, persona: Persona):

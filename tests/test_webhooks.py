@@ -30,7 +30,7 @@ from personas_nb.triggers.signatures import (
     read_signature,
     sign,
 )
-from personas_nb.triggers.webhooks import CONNECTOR, owned, plain_config, without_secret
+from personas_nb.triggers.webhooks import CONNECTOR, owned, plain_config, secret_of, without_secret
 from personas_nb.vault.access import known_secrets
 
 NOW = 1_800_000_000
@@ -227,6 +227,21 @@ def test_a_secret_of_ones_own_is_sealed_too(studio: Studio):
     trigger, secret = added(studio, {"secret": SECRET})
     assert secret == SECRET
     assert "secret" not in studio.triggers.get(trigger.id).config
+
+
+def test_another_secret_for_the_same_webhook_takes_its_place(studio: Studio):
+    trigger, first = added(studio)
+    again, secret = added(studio, {"secret": SECRET})
+    assert (again.id, secret) == (trigger.id, SECRET)
+    assert first not in known_secrets(studio.credentials)[0].values()
+    assert secret_of(studio.credentials, studio.triggers.get(trigger.id)) == SECRET
+    assert studio.triggers.add("watcher", "webhook", {"secret": SECRET}).secret is None
+
+
+def test_a_secret_that_is_given_to_a_webhook_that_is_off_is_kept(studio: Studio):
+    trigger, _secret = added(studio, {"secret": SECRET}, enabled=False)
+    assert studio.triggers.enable(trigger.id).secret is None
+    assert secret_of(studio.credentials, studio.triggers.get(trigger.id)) == SECRET
 
 
 @pytest.mark.parametrize("secret", ["short", "fifteen-chars-x", " " * 20, 12345678901234567890])

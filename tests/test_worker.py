@@ -221,10 +221,20 @@ def test_the_heart_beats_and_the_end_is_noted(store: Store, monkeypatch: pytest.
         with store.read() as db:
             return db.execute("select * from workers where id = ?", [lent.id]).fetchone()
 
-    first = row()["heartbeat_at"]
-    wait_until(lambda: row()["heartbeat_at"] > first)
+    os.utime(lent.lock_path, (0, 0))
+    wait_until(lambda: time.time() - lent.lock_path.stat().st_mtime < 60)
     give_back(lent)
     assert row()["stopped_at"] is not None
+
+
+def test_a_heart_that_beats_wakes_nobody_else(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("personas_nb.worker.HEARTBEAT_SECONDS", 0.02)
+    lent, told = lend(store), []
+    before = store.version()
+    lent.when_changed(lambda: told.append(None))
+    wait_until(lambda: len(told) > 5)
+    assert store.version() == before
+    give_back(lent)
 
 
 # --- threads for calls ----------------------------------------------------------------------------------

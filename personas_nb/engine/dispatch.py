@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from personas_nb.store.executions import ExecutionTable
 from personas_nb.worker import Worker, is_alive, is_stalled
 
 RECOVER_SECONDS = 2.0
+RECOVER_AT_LEAST_SECONDS = 30.0
 HANG_UP_SECONDS = 1.0
 TIDY_FIRST_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
@@ -45,10 +47,13 @@ class Dispatcher:
         self._paused: set[str] = set()  # runs of this worker that wait for a decision
         self._is_wanted = self._is_pumping = False
         self._is_look_wanted = self._is_looking = False
+        self._recovered_at = 0.0
         self._recovered: tuple[int, int] | None = None  # the store as it was when nothing was left to watch
         self.serves = False
+        self._recovery: asyncio.TimerHandle | None = None
         worker.when_changed(self._look_soon)  # a slot freed by another process, or its cancel request
-        worker.every(RECOVER_SECONDS, self._recover)
+        worker.when_changed(self._recover_soon)
+        worker.changed()
         worker.spawn(self._keep_tidy())
         worker.at_stop(self._close)
         worker.when_given_up(self._end_lost)
@@ -183,7 +188,7 @@ class Dispatcher:
         if not self.worker.is_stopping:
             self._is_look_wanted = True
             if not self._is_looking:
-                self.worker.spawn(self._look_again())
+                self.worker.task(self._look_again())
 
     async def _look_again(self) -> None:
         if self._is_looking:
@@ -203,7 +208,8 @@ class Dispatcher:
     async def _look(self) -> None:
         if not (self._ended or self._claimed or self._unsettled or self._paused or self.serves):
             return
-        asked, finished = await asyncio.to_thread(self._changed_by_others, [*self._ended, *self._paused])
+        waited_for = [*self._ended, *self._paused]
+        asked, finished, is_claimable = await asyncio.to_thread(self._changed_by_others, waited_for)
         for execution_id in asked:
             if execution_id in self._begun:
                 await self._cancel(execution_id)
@@ -214,15 +220,19 @@ class Dispatcher:
         for execution_id, (token, trouble) in list(self._unsettled.items()):
             if await self.runner.fail(execution_id, token, trouble) is None:
                 self._unsettled.pop(execution_id, None)
-        if await asyncio.to_thread(self._has_claimable):
+        if is_claimable:
             await self.pump()
 
     def _has_claimable(self) -> bool:
         return self.table.has_claimable(self.worker.id, serves=self.serves)
 
-    def _changed_by_others(self, waited_for: list[str]) -> tuple[list[str], list[str]]:
-        """The runs of this worker that somebody asked to end, and those that have ended."""
-        return self.table.cancel_requests(self.worker.id), self.table.finished_among(waited_for)
+    def _changed_by_others(self, waited_for: list[str]) -> tuple[list[str], list[str], bool]:
+        """The runs of this worker that somebody asked to end, those that have ended, whether there is one to take."""
+        return (
+            self.table.cancel_requests(self.worker.id),
+            self.table.finished_among(waited_for) if waited_for else [],
+            self._has_claimable(),
+        )
 
     async def _close(self) -> None:
         """Nothing of this worker stays open: what it could not begin, or end in time, has failed."""
@@ -251,22 +261,42 @@ class Dispatcher:
                 log.warning("old executions could not be removed", exc_info=True)
             await asyncio.sleep(TIDY_SECONDS)
 
-    async def _recover(self) -> None:
-        if self._unsettled:
-            await self._look()
-        version = await self.worker.version()
-        if version == self._recovered:  # where nobody writes nothing is lost; a heartbeat, too, is a change
-            return
-        is_watching = await asyncio.to_thread(self._recover_others)
-        # also what a decision lets go on whose own worker is gone
-        if await asyncio.to_thread(self._has_claimable):
-            await self.pump()
-        self._recovered = None if is_watching else version
+    def _recover_soon(self) -> None:
+        if self._recovery is None and not self.worker.is_stopping:
+            self._recovery = asyncio.get_running_loop().call_later(RECOVER_SECONDS, self._recover_now)
 
-    def _recover_others(self) -> bool:
-        """Whether others have open runs: that their process has ended is no change of the store."""
+    def _recover_now(self) -> None:
+        self._recovery = None
+        if not self.worker.is_stopping:
+            self.worker.task(self._recover())
+
+    async def _recover(self) -> None:
+        """End what others left behind, and go on doing so while others have open runs."""
+        is_watching = True
+        try:
+            if self._unsettled:
+                await self._look()
+            version, elapsed = await self.worker.version(), time.monotonic()
+            # Where nobody writes nothing is lost; but a decision may come to its time.
+            if version == self._recovered and elapsed - self._recovered_at < RECOVER_AT_LEAST_SECONDS:
+                is_watching = False
+                return
+            self._recovered_at = elapsed
+            is_watching, is_claimable = await asyncio.to_thread(self._recover_others)
+            if is_claimable:  # also what a decision lets go on whose own worker is gone
+                await self.pump()
+            self._recovered = None if is_watching else version
+        except StoreError:  # full or locked: whoever writes next says so
+            log.warning("what others left behind could not be ended", exc_info=True)
+        finally:
+            if is_watching or self._unsettled:
+                self._recover_soon()
+
+    def _recover_others(self) -> tuple[bool, bool]:
+        """Whether others have open runs (that their process has ended is no change), and whether there is one to take."""
         recover(self.worker.store)
-        return any(worker_id != self.worker.id for worker_id, _lock in self.table.workers_with_open_runs())
+        others = [id_ for id_, _lock in self.table.workers_with_open_runs() if id_ != self.worker.id]
+        return bool(others), self._has_claimable()
 
 
 def recover(store: Store) -> list[str]:

@@ -14,7 +14,7 @@ from personas_nb.errors import InvalidInput, NotFound, did_you_mean
 from personas_nb.notify.channels import ALIASES, TYPES, Channel, ChannelType, channel_of, channels_of
 from personas_nb.notify.ways.anywhere import is_understood
 from personas_nb.notify.ways.letter import Letter, MaybeSent, NotSent
-from personas_nb.notify.ways.sending import Sending
+from personas_nb.notify.ways.sending import Sending, lacking
 from personas_nb.personas.personas import Personas
 from personas_nb.store.deliveries import DeliveryTable
 from personas_nb.vault.credentials import Credentials
@@ -104,9 +104,9 @@ class Channels:
         if at is not None:
             channels[at] = {**channels[at], "enabled": True}
         else:
-            if not any(given.get(name) for name in kind.secret) and (
-                problem := self._sending.problem(channel_of(wanted))
-            ):
+            is_all = any(given.get(name) for name in kind.secret)  # else a credential has the rest
+            problem = lacking(kind.name, given) if is_all else self._sending.problem(channel_of(wanted))
+            if problem:
                 raise InvalidInput(f"Such a channel cannot be used: {problem}")
             channels.append(wanted)
         if channels == [dict(each) for each in found.notification_channels]:

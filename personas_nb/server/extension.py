@@ -32,9 +32,14 @@ class PersonasServer(ExtensionApp):
         self.handlers.extend([("personas/webhook/([^/]+)/?", WebhookHandler), *ROUTES])
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:  # noqa: ARG002 - as Jupyter calls it
-        """Once the server runs: go on with what it has to, without keeping it waiting."""
-        self.settings[HOST].begin()
+        """Once the server runs: go on with what it has to, without keeping it waiting.
+
+        Enabled under two names (the package's and this module's) it is started and stopped twice; one has the host.
+        """
+        if (host := self.settings.get(HOST)) is not None:
+            host.begin()
 
     async def stop_extension(self) -> None:
         """Let the loop and the store go."""
-        await self.settings[HOST].close()
+        if (host := self.settings.get(HOST)) is not None:
+            await host.close()

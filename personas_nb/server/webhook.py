@@ -14,12 +14,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from http.client import responses
 from logging import Logger
 from typing import Any, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
-from tornado.web import stream_request_body
+from tornado.web import HTTPError, stream_request_body
 
 from personas_nb.errors import PersonaError
 from personas_nb.server.host import Host, host_of
@@ -140,6 +141,17 @@ class WebhookHandler(JupyterHandler):
         self.log.error("personas_nb: a webhook could not be taken: %s", error)
         self.set_header("Retry-After", str(RETRY_SECONDS))
         self._answer(503, {"message": "The webhook cannot be taken at the moment."})
+
+    def write_error(self, status_code: int, **_error: Any) -> None:
+        """What tornado refuses by itself: a method that nobody knows, an address that is no text."""
+        if status_code == 405:
+            self.set_header("Allow", "POST")
+        self._refuse(Refusal(status_code, f"{responses.get(status_code, 'Unknown')}."))
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        """A refusal is counted; anything else is a mistake of ours, and logged."""
+        if not isinstance(value, HTTPError):
+            super().log_exception(typ, value, tb)
 
     def _answer(self, status: int, said: Mapping[str, Any]) -> None:
         self.set_status(status)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Uni
 from pydantic import TypeAdapter, ValidationError
 
 from personas_nb.entities.base import Entity, in_words, rfc3339
-from personas_nb.errors import InvalidInput, StoreError
+from personas_nb.errors import InvalidInput, RowUnreadable
 
 if TYPE_CHECKING:
     from personas_nb.store.database import Store
@@ -141,8 +141,8 @@ class Table(Generic[E]):
                 return text
             raise self._unreadable(f"its “{name}” is no JSON.") from None
 
-    def _unreadable(self, why: str) -> StoreError:
-        return StoreError(
+    def _unreadable(self, why: str) -> RowUnreadable:
+        return RowUnreadable(
             f"A row of {self.name} cannot be read: {why}",
             hint="Something other than personas_nb has written it; restore the store from a copy.",
         )

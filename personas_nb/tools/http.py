@@ -102,18 +102,21 @@ async def http_request(
     json: Any = None,
     body: str | None = None,
     credential: Opened | None = None,
+    keeps_method: bool = False,
     resolve: Resolve = resolve_host,
 ) -> str:
     """Send a request and return the answer as JSON text: ``status``, ``url``, ``headers`` (selected), ``body``.
 
     An error status is an answer. Up to five redirects are followed; to another origin only harmless headers go
     along. A body that is no text is described. ``{{credential.FIELD}}`` in address, headers, query, json and body
-    stands for a field of ``credential``. Raises ToolDenied for an address that is not public unless
+    stands for a field of ``credential``. With ``keeps_method`` a redirect that would make a GET of it is the answer.
+    Raises ToolDenied for an address that is not public unless
     ``settings.http_allowed_hosts`` has the host (or host:port), and for one that is not the credential's;
     ToolTimeout after ``http_timeout_ms``, TooLarge above ``http_limit_bytes``, ToolError when there is no answer.
     """
     placed = lambda: _placed(credential, url, method, headers, query, json, body)  # noqa: E731 - asked for inside
-    return await _answered(_Hop(settings, resolve, _shown_answer), placed, url)
+    hop = _Hop(settings, resolve, _shown_answer, keeps_method=keeps_method)
+    return await _answered(hop, placed, url)
 
 
 @dataclass(frozen=True)
@@ -275,8 +278,10 @@ class _Hop(Generic[A]):
         settings: Settings,
         resolve: Resolve,
         read: Callable[[bytes, httpx2.Request, httpx2.Response], A],
+        *,
+        keeps_method: bool = False,
     ) -> None:
-        self.settings = settings
+        self.settings, self._keeps_method = settings, keeps_method
         self._resolve = resolve
         self._read = read
 
@@ -292,7 +297,10 @@ class _Hop(Generic[A]):
                 async with httpx2.AsyncHTTPTransport(verify=context, trust_env=False) as transport:
                     response = await transport.handle_async_request(_pinned(request, address))
                     try:
-                        return _redirected(request, response) or await self._answer(request, response)
+                        following = _redirected(request, response)
+                        if following and not (self._keeps_method and following.method != request.method):
+                            return following
+                        return await self._answer(request, response)
                     finally:
                         await response.aclose()
             except (httpx2.ConnectError, httpx2.ConnectTimeout):

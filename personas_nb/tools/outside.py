@@ -27,11 +27,15 @@ class Outside:
         return await http_request(self._settings(), url, **request)
 
     async def post(self, url: str, *, json: Any, headers: Mapping[str, str] | None = None) -> Answer:
-        """The answer to a POST; raises ``NotSent``, and ``MaybeSent`` where the request may have arrived."""
+        """The answer to a POST; raises ``NotSent``, and ``MaybeSent`` where the request may have arrived.
+
+        A redirect after which nothing would be posted any more is the answer: what answers there took nothing.
+        """
         import json as json_module
 
         try:
-            said = json_module.loads(await self.request(url, method="POST", json=json, headers=headers))
+            request = self.request(url, method="POST", json=json, headers=headers, keeps_method=True)
+            said = json_module.loads(await request)
         except PersonaError as error:
             raise _told(error, is_on_its_way=not _never_connected(error)) from None
         return Answer(said["status"], said["body"], _seconds(said["headers"].get("retry-after")))

@@ -109,9 +109,11 @@ class Delivering:
         """Do a round; nothing of it when a subscription has changed since it was read."""
         if self._subscriptions.state(db) != work.state:
             return Started(0, is_done=False)
-        for letter, hearers in work.letters:
-            self._address(db, letter, hearers, work.moment)
         until, runs = time.monotonic() + HOLD_SECONDS, 0
+        for letter, hearers in work.letters:  # of thousands of deliveries each, perhaps
+            self._address(db, letter, hearers, work.moment)
+            if time.monotonic() > until:
+                break
         for delivery in self._deliveries.due(work.moment, LONGEST_WAIT, STARTS_AT_ONCE):
             if delivery.event_id in work.events or delivery.event_id in work.unreadable:
                 runs += self.attempt(db, delivery, work)

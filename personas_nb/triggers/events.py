@@ -76,7 +76,7 @@ class Events:
             raise InvalidInput(f"There is no source type “{source_type}”.", hint=hint)
         payload = self._clean(data)
         event = Event(
-            event_type=_name(event_type, "event type"),
+            event_type=self._starts.redacted(_name(event_type, "event type")),
             source_type=source_type,
             source=self._starts.redacted(_name(source, "source")),
             target_persona_id=self._target(event_type, payload),
@@ -218,7 +218,8 @@ class Events:
 
     def _filter(self, source_filter: str | None) -> str | None:
         """The filter as it is kept; a persona's name or id as its slug, because that is what its events say."""
-        text = _name(source_filter, "source filter") if source_filter and source_filter.strip() else ""
+        is_blank = source_filter is None or (isinstance(source_filter, str) and not source_filter.strip())
+        text = "" if is_blank else _name(source_filter, "source filter")
         if not text.strip("*"):
             return None
         if "*" in text:
@@ -293,7 +294,11 @@ def _label(row: Event | EventDelivery) -> str:
 def _name(text: Any, what: str) -> str:
     name = " ".join(text.split()) if isinstance(text, str) else ""
     if not name or len(name) > NAME_LIMIT_CHARS:
-        raise InvalidInput(f"The {what} must be a text of 1 to {NAME_LIMIT_CHARS} characters.")
+        raise InvalidInput(
+            f"The {what} must be a text of 1 to {NAME_LIMIT_CHARS} characters.", hint="Give another one."
+        )
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InvalidInput(f"The {what} holds half a character (a lone surrogate).", hint="Leave it out.")
     return name
 
 

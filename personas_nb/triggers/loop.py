@@ -25,7 +25,7 @@ from typing import Any, Protocol, Self
 from personas_nb.engine.dispatch import Dispatcher
 from personas_nb.entities.base import new_id, now, rfc3339
 from personas_nb.entities.trigger import Trigger
-from personas_nb.errors import InvalidInput, PersonaError, StoreError
+from personas_nb.errors import InvalidInput, PersonaError, RowUnreadable, StoreError
 from personas_nb.settings import Settings
 from personas_nb.store import leases
 from personas_nb.store.fires import FireTable, Paused, TriggerTable, paused
@@ -42,6 +42,7 @@ HURRY_SECONDS = 0.2  # what is due within them goes before a look at what has ch
 HORIZON_SECONDS = 15.0  # how far ahead the agenda goes
 AGENDA_LIMIT = 2_000
 BATCH = 1_000  # due times of one transaction
+CATCH_UP_SECONDS = 3.0  # of counting what was missed, before the lease is renewed
 SET_BACK_SECONDS = 1.0  # a clock that goes back by more was set
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 FIRST_TURN_SECONDS = 5.0
@@ -225,8 +226,8 @@ class TriggerLoop:
         self._deliver()
         return self._rest_seconds()
 
-    def _look_at_the_clock(self) -> None:
-        """Notice that nobody looked for a while, for whatever reason, or that the clock was set back."""
+    def _look_at_the_clock(self) -> datetime:
+        """The time; notices that nobody looked for a while, for whatever reason, or that the clock was set back."""
         moment, elapsed = self.parts.clock(), time.monotonic()
         seen_at, seen_elapsed = self._last_look or (moment, elapsed)
         gap_seconds = (moment - seen_at).total_seconds()
@@ -235,6 +236,7 @@ class TriggerLoop:
         if is_set_back or gap_seconds > MISSED_SECONDS:
             self._watching_since = moment
         self._last_look = moment, elapsed
+        return moment
 
     async def _has_lease(self) -> bool:
         if self._epoch is not None and time.monotonic() - self._renewed < RENEW_SECONDS:
@@ -294,7 +296,7 @@ class TriggerLoop:
 
     async def _fire_due(self) -> bool:
         """Decide a batch of what is due; whether there was something."""
-        moment = self.parts.clock()
+        moment = self._look_at_the_clock()  # it may have stood still since it asked for the lease
         if not (self._agenda and (self._agenda[0].due_at - moment).total_seconds() < HURRY_SECONDS):
             await self._refresh(moment)
         batch = [plan for plan in self._agenda[:BATCH] if plan.due_at <= moment]
@@ -307,7 +309,7 @@ class TriggerLoop:
         if done is None:
             self._epoch = None
             return False
-        self._agenda = self._agenda[len(batch) :]
+        self._agenda = self._agenda[len(plans) :]
         if done.queued:
             self.parts.dispatcher.nudge()
         for fire_id, trigger_id in done.looks:
@@ -342,15 +344,21 @@ class TriggerLoop:
         for row in rows:
             known = before.get(row["id"])
             if known is None or known.mark != (row["next_trigger_at"], row["updated_at"]):
-                known = self._plan(self._triggers.loaded(row), zone)
+                try:
+                    known = self._plan(self._triggers.loaded(row), zone)
+                except RowUnreadable as error:  # something else wrote it: the others fire all the same
+                    unplannable[row["id"]] = error.message
+                    continue
             agenda.append(known)
-        if len(agenda) == AGENDA_LIMIT:
-            until = max(moment, agenda[-1].due_at)
+        if len(rows) == AGENDA_LIMIT:
+            until = max(moment, agenda[-1].due_at) if agenda else moment
         for trigger in self._triggers.unplanned():
             try:
                 pairs.append((trigger, planned(trigger, moment, zone, anew=False)))
             except InvalidInput as error:
                 unplannable[trigger.id] = str(error)
+        if unplannable.keys() - self._unplannable.keys():
+            log.warning("triggers that cannot be planned: %s", unplannable)
         self._unplannable = unplannable
         return agenda, [pair for pair in pairs if pair[1].next_trigger_at is not None], until
 
@@ -369,14 +377,16 @@ class TriggerLoop:
         return age_seconds > MISSED_SECONDS or (plan.following is not None and plan.following <= moment)
 
     def _caught_up(self, batch: Sequence[Plan], moment: datetime) -> list[Plan]:
-        """The plans with all that is due by now, and what becomes of it."""
-        zone, plans = self.parts.settings.zone(), []
+        """The first plans with all that is due by now, and what becomes of it; not all where that takes long."""
+        zone, plans, until = self.parts.settings.zone(), [], time.monotonic() + CATCH_UP_SECONDS
         for plan in batch:
             found = Dues((plan.due_at,), None, plan.following)
             if plan.following is not None and plan.following <= moment:
                 found = dues(plan.trigger, plan.due_at, moment, zone)
             decisions = tuple(decided(plan.trigger, found, self._watching_since))
             plans.append(self._with_inputs(plan.trigger, plan.due_at, found.following, decisions))
+            if time.monotonic() > until:
+                break  # a lease that nobody renews meanwhile is lost, and whoever takes it begins again
         return plans
 
     def _with_inputs(

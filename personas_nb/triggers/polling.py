@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from personas_nb.entities.base import now, rfc3339
 from personas_nb.entities.trigger import UNCHANGED, Fire, Trigger
-from personas_nb.errors import PersonaError, StoreError
+from personas_nb.errors import PersonaError, RowUnreadable, StoreError
 from personas_nb.settings import Settings
 from personas_nb.store.table import Table
-from personas_nb.triggers.starts import Starts
+from personas_nb.triggers.starts import Start, Starts
 from personas_nb.worker import Worker
 
 if TYPE_CHECKING:
@@ -136,14 +136,17 @@ class Poller:
             task.add_done_callback(lambda _task: self._under_way.pop(fire_id, None))
 
     async def adopt(self, still_holds: StillHolds) -> int:
-        """Take over the looks that another holder left open, and begin them anew; how many there were."""
-        here = set(self._under_way)
+        """Take over the looks that another holder left open, and begin them anew; how many there were.
+
+        Those of an earlier time as the holder are broken off: what they find, nobody takes.
+        """
+        await self.stop()
 
         def take(db: sqlite3.Connection) -> list[tuple[str, str]]:
             if not still_holds(db):
                 return []
             rows = db.execute("select id, trigger_id from fires where status = 'checking'").fetchall()
-            left = [(row["id"], row["trigger_id"]) for row in rows if row["id"] not in here]
+            left = [(row["id"], row["trigger_id"]) for row in rows]
             db.executemany(
                 "update fires set worker_id = ? where id = ?",
                 [(self._worker.id, fire_id) for fire_id, _trigger_id in left],
@@ -237,12 +240,15 @@ class Poller:
         look = self._hindered(db, trigger, look)
         execution_id = None
         if look.reason is None:
-            start = self._starts.queue(
-                trigger.persona_id,
-                look.input_data,
-                allow_bypass=trigger.allow_bypass,
-                trigger_id=trigger.id,
-            )
+            try:
+                start = self._starts.queue(
+                    trigger.persona_id,
+                    look.input_data,
+                    allow_bypass=trigger.allow_bypass,
+                    trigger_id=trigger.id,
+                )
+            except RowUnreadable as error:
+                start = Start(reason=error.message)
             execution_id = start.execution_id
             if execution_id is None:
                 look = replace(look, reason=start.reason, seen=None)

@@ -15,7 +15,7 @@ from typing import Any
 from personas_nb.entities.base import new_id
 from personas_nb.entities.execution import Execution
 from personas_nb.entities.persona import Persona
-from personas_nb.errors import QueueFull
+from personas_nb.errors import QueueFull, RowUnreadable
 from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.store.executions import ExecutionTable, queue_full
@@ -92,7 +92,12 @@ class Starts:
             dict(payload) if isinstance(payload, Mapping) else {} if payload is None else {"input": payload}
         )
         given |= {f"_{name}": value for name, value in cause.items()}
-        return self._redact(json.dumps(given, ensure_ascii=False, default=str))
+        text = json.dumps(given, ensure_ascii=False, default=str)
+        if "NaN" in text or "Infinity" in text:  # which JSON does not have
+            given = json.loads(text, parse_constant=lambda _name: None)
+            text = json.dumps(given, ensure_ascii=False)
+        # Half a surrogate pair, which JSON can say with an escape, cannot be stored.
+        return self._redact(text.encode("utf-8", "replace").decode())
 
     def redacted(self, text: str) -> str:
         """A text without secrets, such as a reason that repeats what somebody else said."""
@@ -112,8 +117,11 @@ class Batch:
         """As `Starts.queue`; the row is written by ``write``."""
         known = self._known.get((persona_id, allow_bypass))
         if known is None:
-            persona = self._personas.get(persona_id)
-            known = persona, _hindrance(persona, allow_bypass=allow_bypass)
+            try:
+                persona = self._personas.get(persona_id)
+                known = persona, _hindrance(persona, allow_bypass=allow_bypass)
+            except RowUnreadable as error:  # the others of this transaction start all the same
+                known = None, error.message
             self._known[persona_id, allow_bypass] = known
             self._queued.setdefault(persona_id, self._executions.queued_count(persona_id))
         persona, reason = known

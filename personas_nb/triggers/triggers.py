@@ -6,6 +6,7 @@ import builtins
 import json
 import os
 import socket
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -15,8 +16,8 @@ from pydantic import SecretStr
 from personas_nb.entities.base import made, new_id, now, rfc3339
 from personas_nb.entities.event import Subscription
 from personas_nb.entities.persona import Persona
-from personas_nb.entities.trigger import Fire, FireStatus, Trigger, TriggerStatus
-from personas_nb.errors import InvalidInput, NotFound, TooLarge
+from personas_nb.entities.trigger import UNCHANGED, Fire, FireStatus, Trigger, TriggerStatus
+from personas_nb.errors import InvalidInput, NotFound, TooLarge, VaultError
 from personas_nb.personas.personas import Personas
 from personas_nb.personas.reference import by_id
 from personas_nb.settings import Settings
@@ -26,13 +27,22 @@ from personas_nb.store.database import Store
 from personas_nb.store.fires import FireTable, TriggerTable
 from personas_nb.triggers.config import checked
 from personas_nb.triggers.loop import LEASE, TriggerLoop
-from personas_nb.triggers.planning import beginning, planned
+from personas_nb.triggers.planning import Due, Dues, beginning, dues, planned
+from personas_nb.triggers.polling import FIRST_LOOK
 from personas_nb.triggers.starts import Starts
-from personas_nb.triggers.webhooks import forget_secret, has_secret, plain_config, with_secret, without_secret
+from personas_nb.triggers.webhooks import (
+    forget_secret,
+    has_secret,
+    plain_config,
+    secret_of,
+    with_secret,
+    without_secret,
+)
 from personas_nb.worker import is_alive, running
 
 LATE_MS = 1_000  # a fire that was decided later than this after it was due is called late
 NEXT_SHOWN = 5
+_PHASE = {"interval_seconds", "url"}  # the settings that begin a new phase of a poller
 
 _SORTED = json.JSONEncoder(sort_keys=True).encode  # json.dumps would make one at each call
 
@@ -71,7 +81,7 @@ class Triggers:
         enabled: bool = True,
         allow_bypass: bool = False,
     ) -> Trigger:
-        """A trigger of that persona; the same again returns the one there is and changes nothing.
+        """A trigger of that persona; the same again returns the one there is, and changes nothing but a new secret.
 
         ``schedule`` takes ``cron`` and ``timezone`` (default: the setting), ``polling`` ``interval_seconds`` and
         perhaps a ``url`` (then it fires when the answer has changed), ``webhook`` nothing (its ``secret`` is on the
@@ -105,22 +115,28 @@ class Triggers:
         return found
 
     def edit(self, ref: Trigger | str, config: Mapping[str, Any]) -> Trigger:
-        """Change these settings of a trigger and no other; None takes one out. What is due next is planned anew.
+        """Change these settings of a trigger and no other; None takes one out. Another time is planned anew.
 
-        A new interval or address begins a new phase. Raises ``NotFound`` and ``InvalidInput``.
+        A new interval or address begins a new phase. Due times that nobody came to before are recorded as skipped.
+        Raises ``NotFound`` and ``InvalidInput``.
         """
+        if not isinstance(config, Mapping):
+            raise InvalidInput("What to change is no mapping.", hint='Such as {"cron": "0 9 * * 1-5"}.')
         self._unlock(self.get(ref).trigger_type)
-        with self._store.write():
+        with self._store.write() as db:
             trigger = self.get(ref)
             own = trigger.config if trigger.trigger_type != "webhook" else plain_config(trigger.config)
             plain, secret = self._checked(trigger.trigger_type, {**own, **config})
             if plain == own and secret is None:
                 return trigger
-            is_anew = any(plain.get(key) != own.get(key) for key in ("interval_seconds", "url"))
+            differing = {key for key in {*plain, *own} if plain.get(key) != own.get(key)}
             if trigger.trigger_type == "webhook":
                 plain = {**trigger.config, **plain}
             changed = trigger.changed(config=plain, updated_at=self._stamp(trigger))
-            changed = planned(changed, self.clock(), self._zone(), anew=is_anew)
+            if differing & {"cron", "timezone", *_PHASE} or trigger.next_trigger_at is None:
+                moment = self.clock()
+                self._account(db, trigger, moment, "The trigger was edited before anybody fired it.")
+                changed = planned(changed, moment, self._zone(), anew=bool(differing & _PHASE))
             if secret is not None:
                 changed = self._with_secret(changed, secret)
             self._write_differences(trigger, changed)
@@ -136,7 +152,7 @@ class Triggers:
         return self._switch(ref, enabled=True, allow_bypass=allow_bypass)
 
     def disable(self, ref: Trigger | str) -> Trigger:
-        """Let it fire no more by itself; ``fire`` still does."""
+        """Let it fire no more by itself; ``fire`` still does. What nobody came to before is recorded as skipped."""
         return self._switch(ref, enabled=False)
 
     def remove(self, ref: Trigger | str) -> None:
@@ -150,7 +166,9 @@ class Triggers:
     def pause_all(self, reason: str = "") -> None:
         """Let no trigger of this home fire by itself, in any process; due times are recorded as skipped."""
         with self._store.write() as db:
-            switches.pause(db, " ".join(reason.split())[:500], self.clock())
+            switches.pause(
+                db, " ".join((reason or "").encode("utf-8", "replace").decode().split())[:500], self.clock()
+            )
         self._tell()
 
     def resume_all(self) -> None:
@@ -176,9 +194,17 @@ class Triggers:
         cause = {"id": trigger.id, "type": "manual", "due_at": rfc3339(moment)}
         if trigger.description:
             cause["description"] = trigger.description
-        text = self._starts().input_of(input, trigger=cause)
+        try:
+            text = self._starts().input_of(input, trigger=cause)
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidInput(
+                "The input cannot be written as JSON.", hint="Give text, or a dict or list of plain values."
+            ) from None
         if (size := len(text.encode("utf-8", "replace"))) > (limit := self._settings().input_limit_bytes):
-            raise TooLarge(f"The input has {size:,} bytes; at most {limit:,} are taken (input_limit_bytes).")
+            raise TooLarge(
+                f"The input has {size:,} bytes; at most {limit:,} are taken (input_limit_bytes).",
+                hint="Give a smaller part of it, or raise input_limit_bytes in the settings.",
+            )
         with self._store.write():
             self.get(trigger)  # a person removed it meanwhile: nothing starts
             start = self._starts().queue(
@@ -269,7 +295,7 @@ class Triggers:
             dead_letters=dead,
             unplannable=self._unplannable(),
             at=moment,
-            **self._fires.account(moment - timedelta(days=1), LATE_MS),
+            **self._fires.account(moment - timedelta(days=1), LATE_MS, (UNCHANGED, FIRST_LOOK)),
         )
 
     def subscriptions(self, persona: Persona | str) -> builtins.list[Subscription]:
@@ -294,10 +320,13 @@ class Triggers:
                 key = _key_of(kind, config)
                 if (found := known.get(key)) is None:
                     found = _like(model, kind, config, moment, zone)
-                    if kind == "webhook" and found.enabled:
+                    if kind == "webhook" and (found.enabled or secret is not None):
                         found = self._with_secret(found, secret)
                     known[key] = found
                     new.append(found)
+                elif secret is not None and not self._has_secret(found, secret):
+                    before, found = found, self._with_secret(found, secret)
+                    self._write_differences(before, found)
                 result.append(found)
             self._triggers.insert_all(new)
         if new:
@@ -317,13 +346,20 @@ class Triggers:
         sealed, value = with_secret(self._personas.credentials, trigger, secret)
         return sealed.changed(secret=SecretStr(value))
 
+    def _has_secret(self, trigger: Trigger, secret: str) -> bool:
+        """Whether that is its secret already; one that cannot be opened is not."""
+        try:
+            return secret_of(self._personas.credentials, trigger) == secret
+        except VaultError:
+            return False
+
     def _unlock(self, *types: str) -> None:
         if "webhook" in types:  # asking for the key may take long, which no transaction may
             self._personas.credentials.unlock()
 
     def _switch(self, ref: Trigger | str, *, enabled: bool, allow_bypass: bool | None = None) -> Trigger:
         self._unlock(*([self.get(ref).trigger_type] if enabled else []))
-        with self._store.write():
+        with self._store.write() as db:
             trigger = self.get(ref)
             consent = trigger.allow_bypass if allow_bypass is None else bool(allow_bypass)
             changed = trigger
@@ -333,13 +369,44 @@ class Triggers:
             if enabled and trigger.trigger_type != "webhook":
                 self._checked(trigger.trigger_type, trigger.config)  # a design may hold what nobody can plan
             if trigger.enabled != enabled:
-                changed = planned(changed, self.clock(), self._zone())
+                moment = self.clock()
+                self._account(db, trigger, moment, "The trigger was switched off before anybody fired it.")
+                changed = planned(changed, moment, self._zone())
             is_bare = trigger.trigger_type == "webhook" and enabled
             if is_bare and not has_secret(self._personas.credentials, trigger):
                 changed = self._with_secret(changed, None)
             self._write_differences(trigger, changed)
         self._tell()
         return changed
+
+    def _account(self, db: sqlite3.Connection, trigger: Trigger, moment: datetime, reason: str) -> None:
+        """Record as skipped what is due by now and nobody decided, before the plan that says so is changed."""
+        if not trigger.enabled or trigger.next_trigger_at is None or trigger.next_trigger_at > moment:
+            return
+        try:
+            found = dues(trigger, trigger.next_trigger_at, moment, self._zone())
+        except InvalidInput:  # a config that nobody can plan; the due time that it has still counts
+            found = Dues((trigger.next_trigger_at,), None, None)
+        skipped = [*([found.older] if found.older else []), *(Due(due) for due in found.newest)]
+        known = self._fires.known(db, [(trigger.id, due.key) for due in skipped])
+        fires = [
+            Fire(
+                trigger_id=trigger.id,
+                key=due.key,
+                kind=trigger.trigger_type,
+                due_at=due.due_at,
+                until_at=due.until_at,
+                count=due.count,
+                status="skipped",
+                reason=reason,
+                late_ms=round((moment - due.due_at).total_seconds() * 1000),
+                decided_at=moment,
+                created_at=moment,
+            )
+            for due in skipped
+            if (trigger.id, due.key) not in known
+        ]
+        self._fires.insert_rows(db, [self._fires.dumped(fire) for fire in fires])
 
     def _write_differences(self, before: Trigger, after: Trigger) -> None:
         names = [name for name in Trigger.model_fields if name != "secret"]

@@ -137,6 +137,11 @@ def _stored(kind: str, fragment: str, words: Sequence[str], studio: Studio) -> l
         return _functions()
     if kind == "credentials":
         return [_quoted(credential.name) for credential in studio.credentials.list()]
+    if kind == "channel_credentials":  # those that such a channel can be sent with
+        from personas_nb.personas.notifying import type_of
+
+        serving = type_of(words[1]).connectors
+        return [_quoted(one.name) for one in studio.credentials.list() if one.connector in serving]
     if kind == "connectors":
         return [connector.name for connector in studio.connectors.list()]
     if kind in ("credential_fields", "plain_fields"):

@@ -148,6 +148,7 @@ class _Log:
 
     def _fire_line(self, fire: Fire) -> str:
         from personas_nb.entities.trigger import UNCHANGED
+        from personas_nb.triggers.polling import FIRST_LOOK
         from personas_nb.views.fires import LATE_MS
         from personas_nb.views.marks import duration, short_id
 
@@ -158,6 +159,8 @@ class _Log:
         if fire.status == "queued":
             self._counts["started"] += 1
             return self.line("✓", f"{who}: run {short_id(fire.execution_id or '')}{late}", fire.decided_at)
+        if fire.reason == FIRST_LOOK:
+            return self.line("○", f"{who}: {fire.reason}", fire.decided_at)
         self._counts["skipped"] += fire.count
         times = f" × {fire.count:,}" if fire.count > 1 else ""
         return self.line("○", f"{who}: skipped{times}: {fire.reason}", fire.decided_at)

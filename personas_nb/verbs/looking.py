@@ -210,5 +210,10 @@ def typed(argument: Argument) -> str:
 def meaning(argument: Argument) -> str:
     """What an argument means, its choices and its default."""
     choices = f" One of {', '.join(argument.choices)}." if argument.choices else ""
-    default = f" Default: {argument.default}." if argument.default is not None else ""
+    default = ""
+    if argument.default is not None:
+        value = argument.default
+        if argument.kind == "duration" and isinstance(value, int):  # milliseconds
+            value = f"{value / 1000:g}s"
+        default = f" Default: {value}."
     return argument.help + choices + default

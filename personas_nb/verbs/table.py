@@ -805,7 +805,7 @@ VERBS: tuple[Verb, ...] = (
                      "several apart.",
                      completer="channel_fields", many=True, unit="KEY=VALUE"),
             Argument("--credential", "The credential that has the rest; without it, the only one that serves.",
-                     completer="credentials", unit="NAME"),
+                     completer="channel_credentials", unit="NAME"),
             Argument("--from-env", "Take a secret from an environment variable of this process.",
                      completer="channel_secrets", many=True, unit="KEY=VAR"),
         ),

@@ -53,8 +53,9 @@ def wanted(trigger_type: str, text: str | None, timezone: str | None = None) -> 
     """
     text = (text or "").strip()
     if text.startswith("{"):
-        return [Wanted(trigger_type, _json(text))]
+        return [Wanted(trigger_type, _open(_json(text)))]
     words, fields = parts(text)
+    _open(fields)
     if not words:
         return [Wanted(trigger_type, fields)]
     if trigger_type == "schedule":
@@ -81,6 +82,17 @@ def parts(text: str) -> tuple[str, dict[str, Any]]:
     else:
         words, text = text, ""
     return words, fields_of(text)
+
+
+def _open(config: dict[str, Any]) -> dict[str, Any]:
+    """The config, if everybody may see it: a line is kept by its notebook, a shell's history, the list of processes."""
+    if "secret" in config:
+        raise InvalidInput(
+            "A webhook's secret in the line would be saved with the notebook, or a shell's history.",
+            hint="Leave it out: a good one is made. One of your own: "
+            '`studio.triggers.add(NAME, "webhook", {"secret": os.environ["HOOK_SECRET"]})`; change one that was saved.',
+        )
+    return config
 
 
 def _json(text: str) -> dict[str, Any]:

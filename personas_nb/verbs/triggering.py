@@ -71,13 +71,27 @@ def add(call: Call) -> View:
             allow_bypass=call["allow_bypass"],
         )
         said, status = "It is there already: nothing changed.", SAME
-        if trigger.id not in before:
+        if trigger.id in before:
+            said = f"{said}{_not_done(call, trigger)}"
+        else:
             said, status = "Added." if trigger.enabled else "Added, switched off.", "added"
         note = one.note
         if one.trigger_type != call["type"]:
             note = f"{note} No cron can hold this, so that it is counted from now on (polling).".strip()
         cards.append(_card(call, trigger, said=said, said_status=status, note=note))
     return cards[0] if len(cards) == 1 else replace(cards[0], also=tuple(cards[1:]))
+
+
+def _not_done(call: Call, trigger: Trigger) -> str:
+    """What was asked for besides, and is another verb's where the trigger is there already."""
+    identity = short_id(trigger.id)
+    steps = {
+        f"`%persona triggers disable {identity}` switches it off": call["off"] and trigger.enabled,
+        f"`%persona triggers enable {identity} --allow-bypass` allows it": (
+            call["allow_bypass"] and not trigger.allow_bypass
+        ),
+    }
+    return "".join(f" {step}." for step, is_asked in steps.items() if is_asked)
 
 
 def edit(call: Call) -> View:
@@ -150,6 +164,8 @@ def fire(call: Call) -> View:
 
     trigger = _trigger(call)
     fired = call.studio.triggers.fire(trigger.id, call.input())
+    if fired.execution_id and not call.surface.is_kernel:  # a command that ended now would end its run
+        call.studio.executions.handle(fired.execution_id).wait()
     persona = personas_of(call).get(trigger.persona_id)
     return fire_card(
         fired, persona=persona, run=runs_of(call, [fired]).get(fired.execution_id or ""), tz=call.tz

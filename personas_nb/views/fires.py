@@ -101,7 +101,11 @@ def fire_card(
     )
     steps: list[Step] = []
     if fire.execution_id:
-        steps.append((f"%persona runs wait {short_id(fire.execution_id)}", "follow the run to its end"))
+        is_over = run is not None and run.is_finished
+        verb, what = (
+            ("show", "everything that happened in it") if is_over else ("wait", "follow the run to its end")
+        )
+        steps.append((f"%persona runs {verb} {short_id(fire.execution_id)}", what))
     if persona:
         steps += remedies([fire], {fire.trigger_id: persona})
     steps.append((f"%persona triggers history {short_id(fire.trigger_id)}", "all fires of this trigger"))

@@ -22,6 +22,9 @@ _CODE = "background:none;padding:0;font-size:.95em"
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 _NUMBER = "text-align:right;vertical-align:top;padding:2px 12px 2px 0"
 _UNBROKEN_CHARS = 40  # a name or a figure stays on one line; a longer text is not squeezed to a word a line
+_UNBROKEN_MARK_CHARS = (
+    20  # a state; one that says more may go on below, or it would push wide tables out of their card
+)
 # Colours and cursor movements of a terminal, then every other control character, then what turns text around.
 _CONTROLS = re.compile(
     "\x1b(?:\\[[0-9;?]{0,30}[ -/]?[@-~]?|\\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\\\)?|.)?"
@@ -315,7 +318,8 @@ def _cell_style(cell: Cell) -> str:
     length = len(cell_text(cell))
     if isinstance(cell, str | Words):
         return f"{style};min-width:12em;overflow-wrap:anywhere" if length > _UNBROKEN_CHARS else style
-    return f"{style};white-space:nowrap" if length <= _UNBROKEN_CHARS else style
+    limit = _UNBROKEN_MARK_CHARS if isinstance(cell, Mark) else _UNBROKEN_CHARS
+    return f"{style};white-space:nowrap" if length <= limit else style
 
 
 def _content(cell: Cell) -> str:

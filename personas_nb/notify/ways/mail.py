@@ -19,6 +19,15 @@ _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\"\\]+@[^\s@,;:<>()\[\]\"\\]+")
 
 def email(outside: Outside, fields: Mapping[str, str], letter: Letter) -> None:
     """Send a mail; blocks. Raises ``NotSent``, also where a receiver was refused, and ``MaybeSent``."""
+    sender, receivers = addresses(fields)
+    refused = outside.submit(fields, composed(letter, sender, receivers), receivers)
+    if refused:  # some got it: it is not sent again
+        said = "; ".join(f"{address} ({why})" for address, why in refused.items())
+        raise NotSent(f"Sent, but not to {said}.")
+
+
+def addresses(fields: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Who a mail comes from, and whom it goes to; raises ``NotSent`` where that cannot be."""
     user = _first(fields, "user", "username")
     sender = _first(fields, "sender", "from", "from_address") or user
     receivers = [part.strip() for part in re.split("[,;]", setting(fields, "to") or user) if part.strip()]
@@ -33,10 +42,7 @@ def email(outside: Outside, fields: Mapping[str, str], letter: Letter) -> None:
         raise NotSent(
             f"A message goes to 1 to {RECEIVERS_LIMIT} addresses.", hint="Such as to=ann@example.com."
         )
-    refused = outside.submit(fields, composed(letter, sender, receivers), receivers)
-    if refused:  # some got it: it is not sent again
-        said = "; ".join(f"{address} ({why})" for address, why in refused.items())
-        raise NotSent(f"Sent, but not to {said}.")
+    return sender, receivers
 
 
 def composed(letter: Letter, sender: str, receivers: list[str]) -> EmailMessage:

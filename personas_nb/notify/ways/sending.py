@@ -53,14 +53,7 @@ class Sending:
             fields = self.fields(channel)
         except NotSent as error:
             return str(error)
-        if channel.kind == "slack" and not setting(fields, "webhook"):
-            if not setting(fields, "bot_token"):
-                return f"It needs {TYPES['slack'].needs}."
-            return "" if setting(fields, "channel") else "It needs channel=#NAME."
-        needed = {"telegram": ("bot_token", "chat_id"), "apprise": ("url",)}.get(channel.kind, ())
-        if not all(setting(fields, name) for name in needed):
-            return f"It needs {TYPES[channel.kind].needs}."
-        return ""
+        return lacking(channel.kind, fields)
 
     def fields(self, channel: Channel) -> Fields:
         """Everything that a channel says, its secrets in the clear: for one use. Raises ``NotSent``."""
@@ -121,6 +114,46 @@ class Sending:
         if isinstance(error, MaybeSent):
             return MaybeSent(text)
         return NotSent(text, retryable=error.retryable, retry_after_seconds=error.retry_after_seconds)
+
+
+def lacking(kind: str, fields: Mapping[str, str]) -> str:
+    """What such a channel lacks, or what is wrong with it, as a sentence; empty where nothing is known to be."""
+    if kind == "email":
+        return _lacking_mail(fields)
+    for name in ("webhook", "api_url"):
+        if kind != "apprise" and (url := setting(fields, name)) and not _is_web_address(url):
+            return f"“{name}” is no web address."
+    if kind == "slack" and not setting(fields, "webhook"):
+        if not setting(fields, "bot_token"):
+            return f"It needs {TYPES['slack'].needs}."
+        return "" if setting(fields, "channel") else "It needs channel=#NAME."
+    needed = {"telegram": ("bot_token", "chat_id"), "apprise": ("url",)}.get(kind, ())
+    if not all(setting(fields, name) for name in needed):
+        return f"It needs {TYPES[kind].needs}."
+    return ""
+
+
+def _lacking_mail(fields: Mapping[str, str]) -> str:
+    from personas_nb.notify.ways import mail
+
+    try:
+        mail.addresses(fields)
+    except NotSent as error:
+        return str(error)
+    port = setting(fields, "port")
+    if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536):
+        return "“port” is no number from 1 to 65535."
+    return ""
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
+        )
+    except ValueError:
+        return False
 
 
 def letter_of(delivery_id: str, persona: Persona, title: str, content: str, **more: str) -> Letter:
