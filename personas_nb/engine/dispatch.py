@@ -293,7 +293,7 @@ class Dispatcher:
                 self._recover_soon()
 
     def _recover_others(self) -> tuple[bool, bool]:
-        """Whether others have open runs (that their process has ended is no change), and whether there is one to take."""
+        """Whether others have open runs (that their process ends is no change), and whether there is one to take."""
         recover(self.worker.store)
         others = [id_ for id_, _lock in self.table.workers_with_open_runs() if id_ != self.worker.id]
         return bool(others), self._has_claimable()
