@@ -90,7 +90,7 @@ def p99_ms(lateness: list[float]) -> float:
 
 def idle_share() -> float:
     """How much of a core this process uses while nothing happens."""
-    time.sleep(2)  # what began with it has ended
+    time.sleep(12)  # what began with it has ended; old runs are looked for after ten seconds
     began, used = time.perf_counter(), time.process_time()
     time.sleep(IDLE_SECONDS)
     return (time.process_time() - used) / (time.perf_counter() - began)

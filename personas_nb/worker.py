@@ -39,6 +39,7 @@ T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], Any]
 
 HEARTBEAT_SECONDS = 5.0
+BEATS_PER_TICK = 2
 LOOK_SECONDS = 0.75  # how soon what other processes write is seen
 CLOCK_JUMP_SECONDS = 1.0
 STALLED_SECONDS = 30.0  # how long a stopped process keeps its runs
@@ -74,6 +75,7 @@ class Worker:
         self._listeners: list[Callable[[], None]] = []
         self._version = (0, 0)
         self._clock_offset = time.time() - time.monotonic()
+        self._beats, self._beaten = 0, (0, 0)
         self._writes: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
         self._loop_thread = threading.Thread(target=self._run_loop, name="personas-loop", daemon=True)
         self._writer_thread = threading.Thread(target=self._run_writer, name="personas-writer", daemon=True)
@@ -260,22 +262,25 @@ class Worker:
         # The time of a file, not of a row: a commit would wake every process on the store, for nothing.
         with suppress(OSError):
             os.utime(self.lock_path)
-        if await asyncio.to_thread(self._is_given_up) and await self.written(self._say_alive):
+        version = await self.version()  # whoever gives it up changes the store
+        if version != self._beaten and await asyncio.to_thread(self._is_given_up):
+            await self.written(self._say_alive)
             for action in self._given_up:
                 await action()
-        self._tell()  # what waits for a time, not for a change
+        self._beaten = version
+        self._beats += 1
+        if self._beats % BEATS_PER_TICK == 0:
+            self._tell()  # what waits for a time, not for a change
 
     def _is_given_up(self) -> bool:
         with self.store.read() as db:
             row = db.execute("select stopped_at from workers where id = ?", [self.id]).fetchone()
         return row is not None and row["stopped_at"] is not None
 
-    def _say_alive(self, db: sqlite3.Connection) -> bool:
-        """Whether others had given this worker up; from now on it lives for them again."""
-        change = (
-            "update workers set heartbeat_at = ?, stopped_at = null where id = ? and stopped_at is not null"
-        )
-        return db.execute(change, [rfc3339(now()), self.id]).rowcount > 0
+    def _say_alive(self, db: sqlite3.Connection) -> None:
+        """From now on it lives for others again."""
+        change = "update workers set heartbeat_at = ?, stopped_at = null where id = ?"
+        db.execute(change, [rfc3339(now()), self.id])
 
     def _say_stopped(self, db: sqlite3.Connection) -> None:
         db.execute("update workers set stopped_at = ? where id = ?", [rfc3339(now()), self.id])

@@ -21,6 +21,7 @@ NOON = datetime(2026, 11, 21, 11, 0, tzinfo=UTC)
 BERLIN = "Europe/Berlin"
 CLERK = Persona(name="Clerk", slug="clerk", created_at=NOON)
 DAILY = Trigger(
+    id="4a1f0c8e-0000-4000-8000-000000000001",  # it names tests
     persona_id=CLERK.id,
     trigger_type="schedule",
     config={"cron": "0 9 * * 1-5", "timezone": "America/New_York"},
