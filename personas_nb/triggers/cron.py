@@ -1,7 +1,8 @@
 """Cron arithmetic: when an expression fires next in a time zone, and what it says in words.
 
-- Which minutes of a *wall clock* match is left to cronsim, which never sees a time zone here: its own
-  handling of them answers with times in the past, and loses minutes where the clock moves by half an hour.
+- What a field means is left to cronsim. It never sees a time zone here: its own handling of them answers with
+  times in the past, and loses minutes where the clock moves by half an hour.
+- Which minutes of a *wall clock* match is a walk in long steps (`Cron.walk`).
 - When those minutes *are* is decided here, as vixie cron decides it. A job of fixed time (neither its minute
   nor its hour begins with ``*``) follows the wall clock: in the hour that is skipped it runs once right after
   the gap, in the hour that is repeated once, the first time. Any other job follows real time: it skips what
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from calendar import monthrange
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -101,9 +103,9 @@ class Cron:
         last_year = at.year + _YEARS
         while at.year <= last_year:
             if at.month not in self.months:
-                at = datetime(at.year + at.month // 12, at.month % 12 + 1, 1)
-            elif not self._has_day(at):
-                at = at.replace(hour=0, minute=0) + _DAY
+                at = _next_month(at)
+            elif not self._has_day(at.day, at.isoweekday() % 7):
+                at = self._next_day(at)
             elif at.hour not in self.hours:
                 later = min((hour for hour in self.hours if hour > at.hour), default=24)
                 at = at.replace(hour=0, minute=0) + later * _HOUR
@@ -115,9 +117,21 @@ class Cron:
                 at += _MINUTE
                 last_year = at.year + _YEARS
 
-    def _has_day(self, day: datetime) -> bool:
-        is_of_month, is_of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+    def _has_day(self, day: int, weekday: int) -> bool:
+        is_of_month, is_of_week = day in self.days, weekday in self.weekdays
         return is_of_month or is_of_week if self.either_day else is_of_month and is_of_week
+
+    def _next_day(self, at: datetime) -> datetime:
+        """Midnight of the next day of its month that fits, else of the first day of the next month."""
+        before = at.isoweekday() - at.day
+        for day in range(at.day + 1, monthrange(at.year, at.month)[1] + 1):
+            if self._has_day(day, (before + day) % 7):
+                return datetime(at.year, at.month, day)
+        return _next_month(at)
+
+
+def _next_month(at: datetime) -> datetime:
+    return datetime(at.year + at.month // 12, at.month % 12 + 1, 1)
 
 
 def next_fire(expression: str, after: datetime, tz: str) -> datetime:

@@ -448,7 +448,8 @@ def _count(db: Any, what: str) -> int:
 def _like(model: Trigger, kind: str, config: dict[str, Any], moment: datetime, zone: str) -> Trigger:
     """A new trigger like another but for its type and config; what is the same for thousands is validated once."""
     due, state = beginning(kind, config, moment, zone) if model.enabled else (None, {})
-    own = {"id": new_id(), "trigger_type": kind, "config": config, "state": state, "next_trigger_at": due}
+    own = {"id": new_id(), "trigger_type": kind, "config": config, "next_trigger_at": due}
+    own["state"] = state or model.state  # the same one, as far as it is the same
     return Trigger.model_construct(_fields_set=model.model_fields_set, **{**vars(model), **own})
 
 
