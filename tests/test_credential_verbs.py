@@ -234,6 +234,14 @@ def test_the_list_says_set_and_never_a_value(shell, hub) -> None:
     assert SECRET not in str(shell.values)
 
 
+def test_what_is_kept_for_a_persona_is_nothing_to_log_in_with(shell, studio) -> None:
+    persona = studio.personas.create(name="Clerk")
+    studio.triggers.add(persona, "webhook")
+    shell.run("%persona credentials")
+    assert "kept for a persona" in shell.text
+    assert "credentials check" not in shell.text
+
+
 def test_an_empty_list_says_how_to_begin(shell) -> None:
     shell.run("%persona credentials")
     assert "There is no credential yet." in shell.text

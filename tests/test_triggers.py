@@ -347,6 +347,15 @@ def test_a_secret_in_the_input_does_not_reach_the_run(studio: Studio, persona: P
     assert hook.secret.get_secret_value() not in given
 
 
+def test_a_secret_in_a_description_is_not_stored(studio: Studio, persona: Persona):
+    hook = studio.triggers.add(persona, "webhook")
+    assert hook.secret is not None
+    secret = hook.secret.get_secret_value()
+    trigger = studio.triggers.add(persona, "manual", description=f"Sign with {secret}!")
+    assert trigger.description.startswith("Sign with ")
+    assert secret not in studio.triggers.get(trigger).description
+
+
 def test_fires_are_listed_newest_first(studio: Studio, persona: Persona):
     one, other = studio.triggers.add(persona, "manual"), studio.triggers.add(persona, "webhook")
     fires = [studio.triggers.fire(trigger) for trigger in (one, other, one)]

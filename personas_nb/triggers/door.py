@@ -127,7 +127,8 @@ class Door:
         if isinstance(payload, Refusal):
             return payload
         given = self._input(trigger, payload, delivery, headers)
-        return lambda db: self._recorded(db, trigger.id, given, delivery)
+        known_as = None if delivery is None else self._starts.redacted(delivery)
+        return lambda db: self._recorded(db, trigger.id, given, known_as)
 
     def has_waiting(self) -> bool:
         """Whether runs that webhooks started wait for somebody to take them."""

@@ -91,6 +91,8 @@ class Triggers:
 
             triggers.add("invoice-watcher", "schedule", {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"})
         """
+        if description:
+            description = self._starts().redacted(description)
         fields = {"description": description, "enabled": enabled, "allow_bypass": allow_bypass}
         return self._add(persona, [(trigger_type, config)], fields)[0]
 

@@ -12,6 +12,8 @@ from personas_nb.views.marks import Cell, Code, Short, Words, one_line, plural
 from personas_nb.views.page import Page, Step, listing
 from personas_nb.views.view import View
 
+OF_PERSONAS = ("model", "channel", "webhook")  # kept for what a persona has; there is no service to log in to
+
 
 def credential_list(credentials: Sequence[Credential], *, tz: str = "UTC") -> View:
     """All credentials, with the names of the fields that are set."""
@@ -20,7 +22,7 @@ def credential_list(credentials: Sequence[Credential], *, tz: str = "UTC") -> Vi
             Short(one_line(credential.name, 60)),
             Code(credential.connector),
             _set(credential),
-            marks.mark(credential.check_status) if credential.check_status else "not checked",
+            _state(credential),
             Short(marks.moment(credential.checked_at, tz)) if credential.checked_at else "",
         ]
         for credential in credentials
@@ -28,11 +30,11 @@ def credential_list(credentials: Sequence[Credential], *, tz: str = "UTC") -> Vi
     steps: list[Step] = [
         ("%persona credentials add NAME CONNECTOR", "another one; you are asked for its secrets")
     ]
-    if credentials:
-        steps.insert(
-            0, (f"%persona credentials check {typed(credentials[0].name)}", "log in with it, really")
-        )
-    else:
+    services = [credential for credential in credentials if credential.connector not in OF_PERSONAS]
+    if services:
+        step = f"%persona credentials check {typed(services[0].name)}"
+        steps.insert(0, (step, "log in with it, really"))
+    elif not credentials:
         steps.append(("%persona connectors", "the kinds of services"))
     return listing(
         "Credentials",
@@ -42,6 +44,12 @@ def credential_list(credentials: Sequence[Credential], *, tz: str = "UTC") -> Vi
         steps=steps,
         value=list(credentials),
     )
+
+
+def _state(credential: Credential) -> Cell:
+    if credential.check_status:
+        return marks.mark(credential.check_status)
+    return "kept for a persona" if credential.connector in OF_PERSONAS else "not checked"
 
 
 def credential_card(credential: Credential, *, tz: str = "UTC") -> View:
