@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from personas_nb.engine.models import ResolvedModel
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
     from pydantic_ai.models import Model
 
 _NEEDED_HEADERS = frozenset({
-    "host", "accept", "accept-encoding", "content-type", "content-length", "transfer-encoding", "connection",
-    "user-agent", "anthropic-version", "anthropic-beta",
+    b"host", b"accept", b"accept-encoding", b"content-type", b"content-length", b"transfer-encoding", b"connection",
+    b"user-agent", b"anthropic-version", b"anthropic-beta",
 })  # fmt: skip
 TOOL_SETS_KEPT = 16
-_OUR_KEY = "x-personas-key-in-"  # marks the header that holds the key which `resolve` chose
+_OUR_KEY = b"x-personas-key-in-"  # marks the header that holds the key which `resolve` chose
 
 
 class ModelClients:
@@ -73,7 +74,7 @@ class ModelClients:
             api_key=key,
             base_url=resolved.base_url,
             max_retries=0,
-            default_headers={f"{_OUR_KEY}x-api-key": key},
+            default_headers=key_headers({"x-api-key": key}),
             http_client=self._client(),
         )
         return AnthropicModel(resolved.model, provider=AnthropicProvider(anthropic_client=client))
@@ -91,9 +92,10 @@ class ModelClients:
             api_key=key,
             base_url=resolved.base_url,
             max_retries=0,
-            default_headers={f"{_OUR_KEY}authorization": f"Bearer {key}"},
+            default_headers=key_headers({"authorization": f"Bearer {key}"}),
             http_client=self._client(),
         )
+        _send_tools_as_they_are(client)
         if resolved.provider == "ollama":  # a model on one's own machine has no price, whatever it is called
             return OllamaModel(resolved.model, provider=OllamaProvider(openai_client=client))
         if resolved.provider == "litellm":  # the model's own name says whose price it is
@@ -103,7 +105,7 @@ class ModelClients:
 
 def key_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers that hold the key of a request, marked so that ``ModelClients.http`` sends them."""
-    return {f"{_OUR_KEY}{name}": value for name, value in headers.items()}
+    return {f"{_OUR_KEY.decode()}{name}": value for name, value in headers.items()}
 
 
 async def _only_ours(request: Any) -> None:
@@ -112,15 +114,14 @@ async def _only_ours(request: Any) -> None:
     The clients add to it what the environment says: organisation ids, and custom headers with, perhaps, a key.
     These would go to any host.
     """
-    given = {
-        name.removeprefix(_OUR_KEY): value
-        for name, value in request.headers.items()
-        if name.startswith(_OUR_KEY)
-    }
-    for name in list(request.headers):
-        if name.lower() not in _NEEDED_HEADERS:
-            del request.headers[name]
-    request.headers.update(given)
+    kept = []
+    for name, value in request.headers.raw:
+        lower = name.lower()
+        if lower.startswith(_OUR_KEY):
+            kept.append((name[len(_OUR_KEY) :], value))
+        elif lower in _NEEDED_HEADERS:
+            kept.append((name, value))
+    request.headers = type(request.headers)(kept)
 
 
 def _transport() -> Any:
@@ -132,6 +133,21 @@ def _transport() -> Any:
     from personas_nb.engine.lanes import Lanes
 
     return Lanes()
+
+
+def _send_tools_as_they_are(client: AsyncOpenAI) -> None:
+    """Let a client put the tools into its requests without looking for what their schemas could be translated from.
+
+    pydantic-ai gives them as they are sent, and the client would walk through each for every request.
+    """
+    create: Any = client.chat.completions.create
+
+    async def created(*, tools: Any = None, extra_body: Any = None, **parameters: Any) -> Any:
+        if isinstance(tools, list):
+            extra_body = {"tools": tools, **(extra_body or {})}
+        return await create(extra_body=extra_body, **parameters)
+
+    client.chat.completions.create = created  # type: ignore[method-assign]
 
 
 def _customize_once(model: Model) -> None:
