@@ -33,7 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 RUNS_ALONE = 60
 AT_ONCE = 100
-ROUNDS = 9
+ROUNDS = 15
 SAMPLES = 3
 ALLOWED_TIME = 1.5
 WANTED_THROUGHPUT = 0.7

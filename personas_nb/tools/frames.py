@@ -17,6 +17,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,13 @@ _homes_lock = threading.Lock()
 def frames_of(home: Path) -> Frames:
     """The frames that this process holds for a home."""
     with _homes_lock:
-        return _homes.setdefault(home.resolve(), Frames())
+        return _homes.setdefault(_real(home), Frames())
+
+
+@lru_cache(maxsize=64)
+def _real(home: Path) -> Path:
+    """Where a home is, links followed: looked up once, as every run asks."""
+    return home.resolve()
 
 
 class Frames:
