@@ -358,6 +358,7 @@ class Runner:
                             pipe.take(event)
                 finally:
                     self.closing.add(prepared.execution.id)
+                    prepared.job.gateway.end()
             end = End("completed") if paused is None else End("waiting", paused=paused)
         except TimeoutError:
             seconds = (prepared.timeout_ms + (prepared.execution.duration_ms or 0)) / 1000

@@ -96,11 +96,16 @@ class Gateway:
         self._scratch: Scratch | None = None
         self._filled: asyncio.Future[None] | None = None
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._is_over = False
 
     @property
     def definitions(self) -> tuple[ToolDefinition, ...]:
         """The tools that may be called."""
         return tuple(self._tools.values())
+
+    def end(self) -> None:
+        """Begin no call any more: the run has ended, or is being ended."""
+        self._is_over = True
 
     async def call(self, name: str, arguments: dict[str, Any], *, call_id: str = "") -> ToolCallStep:
         """Call a tool and return the record of it; whatever the tool does wrong is ``step.error``, a sentence.
@@ -112,6 +117,8 @@ class Gateway:
         """
         name = self.shown_name(name)
         async with self._turns:
+            if self._is_over:  # it waited until now, and another one's end made room
+                raise asyncio.CancelledError
             begun = time.monotonic()
             arguments = self._redactor.redact_value([arguments])[0]
             outcome = await self._outcome(name, arguments, call_id)
