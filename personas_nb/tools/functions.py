@@ -111,7 +111,8 @@ def register(home: Path, tool: NotebookFunction) -> None:
 def registered(home: Path) -> Mapping[str, NotebookFunction]:
     """The functions that are tools in this process, by name."""
     with _known_lock:
-        return dict(_known.get(home.resolve(), {})) if _known else {}  # every run asks, and most notebooks have none
+        # Every run asks, and most notebooks have none.
+        return dict(_known.get(home.resolve(), {})) if _known else {}
 
 
 def here() -> str:
