@@ -19,6 +19,7 @@ from typing import Any
 from personas_nb.errors import ToolDenied, ToolError
 
 INTERRUPT_SECONDS = 5.0
+WAIT_SECONDS = 0.5
 _desks: dict[str, Desk] = {}
 
 
@@ -50,15 +51,14 @@ class Desk:
         ended.add_done_callback(lambda _: self._calls.put(None))
         deadline = None if timeout is None else time.monotonic() + timeout
         while not ended.done():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            left = WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0:
                 return False
-            try:
-                call = self._calls.get(timeout=left)
-            except queue.Empty:
-                return False
-            if call is not None:
-                call.do()
+            # Not for ever: an interrupt that comes just before the wait begins is only seen after it.
+            with suppress(queue.Empty):
+                call = self._calls.get(timeout=min(left, WAIT_SECONDS))
+                if call is not None:
+                    call.do()
         return True
 
     def serve(self) -> None:
