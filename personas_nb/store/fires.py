@@ -83,15 +83,6 @@ class TriggerTable(Table[Trigger]):
                 found.append(self.loaded(row))
         return found
 
-    def first_due_at(self) -> datetime | None:
-        """When the next one is due."""
-        with self.store.read() as db:
-            row = db.execute(
-                "select next_trigger_at from triggers where next_trigger_at > '' and enabled "
-                "order by next_trigger_at limit 1"
-            ).fetchone()
-        return datetime.fromisoformat(row[0]) if row else None
-
     def marks(self, db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """``(next_trigger_at, updated_at)`` as stored, of those that are enabled and planned."""
         rows = db.execute(

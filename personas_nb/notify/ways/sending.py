@@ -6,10 +6,8 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
-from personas_nb.entities.persona import Persona
 from personas_nb.errors import InvalidInput, KeyUnavailable, NotFound, PersonaError
 from personas_nb.notify.channels import TYPES, Channel, only, setting
 from personas_nb.notify.ways.letter import Letter, MaybeSent, NotSent, Outside, shortened
@@ -154,11 +152,6 @@ def _is_web_address(url: str) -> bool:
         )
     except ValueError:
         return False
-
-
-def letter_of(delivery_id: str, persona: Persona, title: str, content: str, **more: str) -> Letter:
-    """A letter in the name of a persona."""
-    return replace(Letter(delivery_id, persona.name, title, content), **more)
 
 
 def _redactor_of(fields: Mapping[str, str]) -> Redactor:
