@@ -41,7 +41,8 @@ def cases(shell: TestingShell, count: int, *options: str) -> None:
         )
 
 
-def test_the_cell_is_the_input_and_options_say_what_is_expected(shell, studio):
+def test_the_cell_is_the_input_and_options_say_what_is_expected(monkeypatch, tmp_path, shell, studio):
+    monkeypatch.chdir(tmp_path)
     Path("sales.csv").write_text("region,eur\n")
     shell.run(
         '%%persona evals add reporter north --file sales.csv --tools file_read --contains North "1,200 EUR" '
