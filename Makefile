@@ -13,8 +13,8 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 LITELLM := litellm[proxy]>=1.100,<2
 MCP_SERVERS := mcp-server-time mcp-server-git
 MCP_NODE_SERVERS := @modelcontextprotocol/server-everything
-# two processes on two cores; a file's tests stay together
-PYTEST ?= $(BIN)/python -m pytest -n 2 --dist loadfile
+# tests mostly wait, so four processes suit two cores; a file's tests stay together
+PYTEST ?= $(BIN)/python -m pytest -n 4 --dist loadfile
 
 .PHONY: demo test lab check bench clean chromium dovecot postgresql litellm mcp
 

@@ -34,14 +34,13 @@ from typing import Any, TypeVar
 from personas_nb.entities.base import new_id, now, rfc3339
 from personas_nb.errors import StoreError
 from personas_nb.store.database import Store
+from personas_nb.store.lookout import Lookout
+from personas_nb.store.quiet import is_quiet
 
 T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], Any]
 
-HEARTBEAT_SECONDS = 5.0
-BEATS_PER_TICK = 2
-LOOK_SECONDS = 0.75  # how soon what other processes write is seen
-CLOCK_JUMP_SECONDS = 1.0
+HEARTBEAT_SECONDS = 8.0  # of the 20 that a lease lasts without: one may come late
 STALLED_SECONDS = 30.0  # how long a stopped process keeps its runs
 PROC = Path("/proc")
 CLOCK_SLACK_SECONDS = 60.0  # by how much the clock may have been set since a process began
@@ -73,9 +72,8 @@ class Worker:
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._given_up: list[Callable[[], Awaitable[None]]] = []
         self._listeners: list[Callable[[], None]] = []
-        self._version = (0, 0)
-        self._clock_offset = time.time() - time.monotonic()
-        self._beats, self._beaten = 0, (0, 0)
+        self._lookout = Lookout(store, self.loop, self._tell)
+        self._beaten, self._is_quiet = (0, 0), False
         self._writes: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
         self._loop_thread = threading.Thread(target=self._run_loop, name="personas-loop", daemon=True)
         self._writer_thread = threading.Thread(target=self._run_writer, name="personas-writer", daemon=True)
@@ -106,7 +104,7 @@ class Worker:
         self._loop_thread.start()
         self._writer_thread.start()
         self.every(HEARTBEAT_SECONDS, self._beat)
-        self.loop.call_soon_threadsafe(self._look)
+        self.spawn(self._keep_lookout())
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """The coroutine's result; blocks the calling thread, which must not be the loop's own."""
@@ -168,7 +166,7 @@ class Worker:
     def when_changed(self, listener: Callable[[], None]) -> None:
         """Call a function on the loop soon after anybody has changed the store, or the clock was set.
 
-        At the latest after ``LOOK_SECONDS``, and not for each change.
+        Within a second, and not for each change; with every heartbeat too, while anything is under way or to be done.
         """
         self._listeners.append(listener)
 
@@ -179,10 +177,7 @@ class Worker:
 
     async def version(self) -> tuple[int, int]:
         """The version of the store (`Store.version`), for the loop."""
-        # Without WAL a writer may keep readers waiting, and the loop waits for nobody.
-        return (
-            await asyncio.to_thread(self.store.version) if self.store.is_on_network else self.store.version()
-        )
+        return await self._lookout.version()
 
     def when_given_up(self, action: Callable[[], Awaitable[None]]) -> None:
         """Call an asynchronous action on the loop when others took this worker for gone, and ended its runs."""
@@ -232,50 +227,36 @@ class Worker:
             except Exception:  # a timer outlives a locked database or a full disk
                 log.exception("a timer failed")
 
-    def _look(self) -> None:
-        """One call of the loop, and no task: it is all that an idle process does again and again."""
-        self.loop.call_later(LOOK_SECONDS, self._look)
-        if self.store.is_on_network:
-            self.task(self._compare())
-            return
-        try:
-            self._compared(self.store.version())
-        except StoreError:  # whoever writes next says so
-            log.warning("what others have written could not be seen", exc_info=True)
-
-    async def _compare(self) -> None:
-        with suppress(StoreError):
-            self._compared(await self.version())
-
-    def _compared(self, version: tuple[int, int]) -> None:
-        offset = time.time() - time.monotonic()  # a clock that was set, or a computer that slept
-        is_set = abs(offset - self._clock_offset) > CLOCK_JUMP_SECONDS
-        if version != self._version or is_set:
-            self._version, self._clock_offset = version, offset
-            self._tell()
-
     def _tell(self) -> None:
         for listener in list(self._listeners):
             listener()
+
+    async def _keep_lookout(self) -> None:
+        self.at_stop(self._lookout.end)
+        if await self._lookout.begin():
+            await self.written(self._say_alive)  # whether the system does tell of a write
 
     async def _beat(self) -> None:
         # The time of a file, not of a row: a commit would wake every process on the store, for nothing.
         with suppress(OSError):
             os.utime(self.lock_path)
-        version = await self.version()  # whoever gives it up changes the store
-        if version != self._beaten and await asyncio.to_thread(self._is_given_up):
-            await self.written(self._say_alive)
-            for action in self._given_up:
-                await action()
+        self._lookout.glance()
+        version = self._lookout.seen
+        if version != self._beaten:  # whoever gives it up changes the store
+            is_given_up, self._is_quiet = await asyncio.to_thread(self._outlook)
+            if is_given_up:
+                await self.written(self._say_alive)
+                for action in self._given_up:
+                    await action()
         self._beaten = version
-        self._beats += 1
-        if self._beats % BEATS_PER_TICK == 0:
+        if not self._is_quiet:
             self._tell()  # what waits for a time, not for a change
 
-    def _is_given_up(self) -> bool:
+    def _outlook(self) -> tuple[bool, bool]:
+        """Whether others took this worker for gone, and whether nothing is to be done on the store."""
         with self.store.read() as db:
             row = db.execute("select stopped_at from workers where id = ?", [self.id]).fetchone()
-        return row is not None and row["stopped_at"] is not None
+            return row is not None and row["stopped_at"] is not None, is_quiet(db)
 
     def _say_alive(self, db: sqlite3.Connection) -> None:
         """From now on it lives for others again."""

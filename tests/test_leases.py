@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,7 @@ from personas_nb.entities.base import now, rfc3339
 from personas_nb.entities.trigger import Trigger
 from personas_nb.store import leases
 from personas_nb.store.database import Store
-from personas_nb.triggers import loop as loops
-from personas_nb.triggers.loop import LEASE
+from personas_nb.triggers.tenure import LEASE
 from personas_nb.worker import is_alive
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -112,6 +112,17 @@ def test_what_was_given_back_can_be_taken_at_once_and_its_epoch_goes_on(two: Sto
     assert take(two, "a", NINE, "a", "b") is None
 
 
+def test_a_heartbeat_of_its_holder_puts_its_end_off_and_a_late_one_does_not(two: Store):
+    lock = two.home / "locks" / "a.lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    take(two, "a", NINE, "a")
+    beat = (NINE + timedelta(seconds=12)).timestamp()
+    os.utime(lock, (beat, beat))
+    assert take(two, "b", NINE + timedelta(seconds=31.9), "a", "b") is None
+    assert take(two, "b", NINE + timedelta(seconds=32), "a", "b") == 2
+
+
 def test_one_that_expired_unseen_is_kept_under_its_epoch(two: Store):
     take(two, "a", NINE, "a")
     assert take(two, "a", NINE + timedelta(hours=1), "a") == 1
@@ -175,8 +186,10 @@ def test_a_holder_whose_lease_was_taken_writes_nothing_more_and_stands_by(studio
     wait_until(studio.triggers.fires)  # the thief is gone
 
 
-def test_a_lease_is_renewed_while_it_is_held(studio: Studio, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loops, "RENEW_SECONDS", 0.1)
+def test_a_lease_lasts_as_long_as_the_heart_of_its_holder_beats(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("personas_nb.worker.HEARTBEAT_SECONDS", 0.1)
     studio.triggers.start()
 
     def expiry() -> datetime:

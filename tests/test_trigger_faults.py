@@ -28,9 +28,9 @@ from personas_nb.entities.base import now, rfc3339
 from personas_nb.entities.execution import Execution
 from personas_nb.entities.trigger import UNCHANGED, Fire, Trigger
 from personas_nb.store import leases
-from personas_nb.triggers.loop import LEASE
 from personas_nb.triggers.planning import ANCHOR
 from personas_nb.triggers.polling import FIRST_LOOK
+from personas_nb.triggers.tenure import LEASE
 
 IN_FULL = bool(os.environ.get("FAULTS_IN_FULL"))
 SPAN_SECONDS = 60.0 if IN_FULL else 8.0
@@ -44,8 +44,8 @@ HOST = """
     from personas_nb.store import leases
     leases.EXPIRY_SECONDS = float(sys.argv[2])
     if leases.EXPIRY_SECONDS < 20:
-        import personas_nb.triggers.loop
-        personas_nb.triggers.loop.RENEW_SECONDS = leases.EXPIRY_SECONDS / 4
+        import personas_nb.worker
+        personas_nb.worker.HEARTBEAT_SECONDS = leases.EXPIRY_SECONDS / 4
     from personas_nb import Studio
     studio = Studio(sys.argv[1])
     worker_id = studio.worker.id

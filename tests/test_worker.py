@@ -21,6 +21,7 @@ from support.studios import line_of, persona_of, python, settings_for, studio_at
 from personas_nb import Studio
 from personas_nb.errors import StoreError
 from personas_nb.store.database import Store
+from personas_nb.store.lookout import LOOK_SECONDS
 from personas_nb.worker import Worker, give_back, is_alive, lend
 
 
@@ -77,7 +78,7 @@ def test_the_worker_is_shared_and_the_last_one_stops_it(store: Store):
     give_back(first)
     assert first.run(asyncio.sleep(0, "still here")) == "still here"
     give_back(second)
-    assert threads() == set()
+    wait_until(lambda: threads() == set())
     assert not is_alive(first.lock_path)
     with pytest.raises(StoreError, match="has stopped"):
         first.spawn(asyncio.sleep(0))
@@ -227,14 +228,57 @@ def test_the_heart_beats_and_the_end_is_noted(store: Store, monkeypatch: pytest.
     assert row()["stopped_at"] is not None
 
 
-def test_a_heart_that_beats_wakes_nobody_else(store: Store, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def beating(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Beating]:
     monkeypatch.setattr("personas_nb.worker.HEARTBEAT_SECONDS", 0.02)
-    lent, told = lend(store), []
-    before = store.version()
-    lent.when_changed(lambda: told.append(None))
-    wait_until(lambda: len(told) > 5)
-    assert store.version() == before
+    lent = lend(store)
+    yield Beating(lent)
     give_back(lent)
+
+
+class Beating:
+    """A worker whose heart beats fast; how often it has told of a change."""
+
+    def __init__(self, lent: Worker) -> None:
+        self.worker, self.told = lent, 0
+        lent.when_changed(self._count)
+
+    def _count(self) -> None:
+        self.told += 1
+
+    def beats(self, count: int) -> None:
+        for _ in range(count):
+            os.utime(self.worker.lock_path, (0, 0))
+            wait_until(lambda: self.worker.lock_path.stat().st_mtime > 0)
+
+    def settle(self) -> None:
+        """Let it see what began with it."""
+        while (before := self.told) >= 0:
+            time.sleep(2 * LOOK_SECONDS)
+            self.beats(2)
+            if self.told == before:
+                return
+
+
+def test_a_heart_that_beats_wakes_nobody(beating: Beating, store: Store):
+    beating.settle()
+    before = store.version(), beating.told
+    beating.beats(5)
+    assert (store.version(), beating.told) == before
+
+
+def test_while_something_is_open_every_heartbeat_tells(beating: Beating, store: Store):
+    beating.settle()
+    event = (
+        "insert into events (id, event_type, source_type, status, created_at) values ('e', 't', 's', ?, '')"
+    )
+    with store.write() as db:
+        db.execute(event, ["pending"])
+    before = beating.told
+    wait_until(lambda: beating.told > before + 5)
+    with store.write() as db:
+        db.execute("update events set status = 'processed'")
+    beating.settle()
 
 
 # --- threads for calls ----------------------------------------------------------------------------------

@@ -60,6 +60,16 @@ class TriggerTable(Table[Trigger]):
                 [rfc3339(until), limit],
             ).fetchall()
 
+    def next_after(self, moment: datetime) -> datetime | None:
+        """When the first enabled trigger is due that is due later than that."""
+        with self.store.read() as db:
+            row = db.execute(
+                "select next_trigger_at from triggers where next_trigger_at > ? and enabled "
+                "order by next_trigger_at limit 1",
+                [rfc3339(moment)],
+            ).fetchone()
+        return datetime.fromisoformat(row[0]) if row else None
+
     def unplanned(self) -> list[Trigger]:
         """Enabled schedules and pollers that nobody has planned."""
         return self._readable(

@@ -3,19 +3,26 @@
 A lease is held by a worker, under an **epoch** that grows with every change of its holder. Whoever acts under it
 checks the epoch in the transaction of the act (``holds``): a holder that stood still meanwhile, and whose lease
 another took, finds an epoch that is not its own, and writes nothing.
+
+The heartbeat of its worker, which is the time of its lock file, keeps a lease: to renew it in the store would wake
+every process on it, again and again.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from personas_nb.entities.base import rfc3339
 
 EXPIRY_SECONDS = 20.0
+
+StillHolds = Callable[[sqlite3.Connection], bool]
+"""Whether who acts still holds the lease; to be asked in the transaction of the act."""
 
 _HOLDER = (
     "select l.worker_id, l.epoch, l.expires_at, l.taken_at, l.kind, w.host, w.pid, w.lock_path, w.stopped_at "
@@ -25,16 +32,24 @@ _HOLDER = (
 
 @dataclass(frozen=True)
 class Lease:
-    """Who holds a lease, since when and until when, as far as is stored; ``kind`` says what its process is."""
+    """Who holds a lease, and since when; ``kind`` says what its process is."""
 
     worker_id: str
     epoch: int
     host: str
     pid: int
     taken_at: datetime
-    expires_at: datetime
+    stored_expires_at: datetime
     lock_path: str
     kind: str = ""
+
+    @property
+    def expires_at(self) -> datetime:
+        """Until when it lasts, as far as is known now: every heartbeat of its worker puts that off."""
+        with suppress(OSError):
+            beat_at = datetime.fromtimestamp(Path(self.lock_path).stat().st_mtime, UTC)
+            return max(self.stored_expires_at, beat_at + timedelta(seconds=EXPIRY_SECONDS))
+        return self.stored_expires_at
 
 
 def holder(db: sqlite3.Connection, name: str) -> Lease | None:
@@ -48,7 +63,7 @@ def holder(db: sqlite3.Connection, name: str) -> Lease | None:
         host=row["host"],
         pid=row["pid"],
         taken_at=datetime.fromisoformat(row["taken_at"]),
-        expires_at=datetime.fromisoformat(row["expires_at"]),
+        stored_expires_at=datetime.fromisoformat(row["expires_at"]),
         lock_path=row["lock_path"],
         kind=row["kind"] or "",
     )

@@ -7,10 +7,9 @@ import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 
+from personas_nb.store.leases import StillHolds
 from personas_nb.triggers.delivering import Delivering, Round, Started
 from personas_nb.worker import Worker
-
-StillHolds = Callable[[sqlite3.Connection], bool]
 
 
 class Bus:

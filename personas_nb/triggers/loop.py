@@ -27,27 +27,25 @@ from personas_nb.entities.base import new_id, now, rfc3339
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import InvalidInput, PersonaError, RowUnreadable, StoreError
 from personas_nb.settings import Settings
-from personas_nb.store import leases
 from personas_nb.store.fires import FireTable, Paused, TriggerTable, paused
+from personas_nb.store.leases import StillHolds
 from personas_nb.triggers.planning import MISSED_SECONDS, Due, Dues, decided, dues, next_due, planned
 from personas_nb.triggers.polling import STILL_LOOKING, Poller, looks
 from personas_nb.triggers.starts import Batch, Starts
-from personas_nb.worker import Worker, is_alive
+from personas_nb.triggers.tenure import Tenure
+from personas_nb.worker import Worker
 
-LEASE = "triggers"
-RENEW_SECONDS = 8.0  # of the 20 that a lease lasts: one renewal may come late
 STAND_BY_SECONDS = 1.0  # how soon the end of the holder's process is seen
-TIMER_LIMIT_SECONDS = 10.0
+TIMER_LIMIT_SECONDS = 3600.0
 HURRY_SECONDS = 0.2  # what is due within them goes before a look at what has changed
 HORIZON_SECONDS = 15.0  # how far ahead the agenda goes
+LEAD_SECONDS = 5.0  # how long before it is due what comes after that is loaded
 AGENDA_LIMIT = 2_000
 BATCH = 1_000  # due times of one transaction
 CATCH_UP_SECONDS = 3.0  # of counting what was missed, before the lease is renewed
 SET_BACK_SECONDS = 1.0  # a clock that goes back by more was set
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 FIRST_TURN_SECONDS = 5.0
-
-StillHolds = Callable[[sqlite3.Connection], bool]
 
 log = logging.getLogger("personas_nb.triggers")
 
@@ -115,8 +113,7 @@ class TriggerLoop:
         self._draining: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._first_turn = threading.Event()
-        self._epoch: int | None = None
-        self._renewed = 0.0
+        self._tenure = Tenure(worker, lambda: self.parts.clock())
         self._is_new = False
         self._last_look: tuple[datetime, float] | None = None
         self._watching_since = parts.clock()
@@ -143,7 +140,7 @@ class TriggerLoop:
     @property
     def is_here(self) -> bool:
         """Whether this process holds the lease, as far as it knows."""
-        return self._epoch is not None
+        return self._tenure.is_here
 
     def host(self, kind: str) -> None:
         """Begin, or go on; returns when it is known whether this process fires or stands by."""
@@ -162,10 +159,10 @@ class TriggerLoop:
 
     def still_holds(self) -> StillHolds:
         """A check for the transaction of an act: whether the lease is still that of now."""
-        epoch, worker_id = self._epoch, self.worker.id
-        return lambda db: epoch is not None and leases.holds(db, LEASE, worker_id, epoch)
+        return self._tenure.still_holds()
 
     def _wake(self) -> None:
+        self._tenure.changed()
         self._woken.set()
 
     async def _host(self) -> None:
@@ -184,10 +181,9 @@ class TriggerLoop:
         if tasks:
             await asyncio.wait(tasks)
         await self._poller.stop()
-        self._epoch = None
         if was_here:
             self.parts.dispatcher.serve(False)
-            await self.worker.written(lambda db: leases.give_up(db, LEASE, self.worker.id))
+            await self._tenure.give_up()
 
     async def _run(self) -> None:
         failures = 0
@@ -239,27 +235,12 @@ class TriggerLoop:
         return moment
 
     async def _has_lease(self) -> bool:
-        if self._epoch is not None and time.monotonic() - self._renewed < RENEW_SECONDS:
-            return True
-        if self._epoch is None and not await asyncio.to_thread(self._is_free):
+        before = self._tenure.epoch
+        if not await self._tenure.take(self.kind):
             return False
-        began = time.monotonic()
-        epoch = await self.worker.written(
-            lambda db: leases.take(db, LEASE, self.worker.id, self.parts.clock(), is_alive, self.kind)
-        )
-        if epoch is not None and epoch != self._epoch:
+        if self._tenure.epoch != before:
             self._is_new, self._watching_since, self._agenda_until = True, self.parts.clock(), None
-        self._epoch, self._renewed = epoch, began
-        return epoch is not None
-
-    def _is_free(self) -> bool:
-        with self.worker.store.read() as db:
-            current = leases.holder(db, LEASE)
-        return (
-            current is None
-            or current.worker_id == self.worker.id
-            or not leases.is_valid(current, self.parts.clock(), is_alive)
-        )
+        return True
 
     async def _replan(self) -> None:
         """Bring forward what is planned for later than it is due: the clock was once ahead, or a zone has changed."""
@@ -307,7 +288,7 @@ class TriggerLoop:
             plans = await asyncio.to_thread(self._caught_up, batch, moment)
         done: Decided | None = await self.worker.written(lambda db: self._decide(db, plans, holds))
         if done is None:
-            self._epoch = None
+            self._tenure.lose()
             return False
         self._agenda = self._agenda[len(plans) :]
         if done.queued:
@@ -352,6 +333,8 @@ class TriggerLoop:
             agenda.append(known)
         if len(rows) == AGENDA_LIMIT:
             until = max(moment, agenda[-1].due_at) if agenda else moment
+        else:
+            until = self._quiet_until(until)
         for trigger in self._triggers.unplanned():
             try:
                 pairs.append((trigger, planned(trigger, moment, zone, anew=False)))
@@ -361,6 +344,13 @@ class TriggerLoop:
             log.warning("triggers that cannot be planned: %s", unplannable)
         self._unplannable = unplannable
         return agenda, [pair for pair in pairs if pair[1].next_trigger_at is not None], until
+
+    def _quiet_until(self, until: datetime) -> datetime:
+        """Until when nothing else is due than before ``until``; a little earlier, so that it is loaded in time."""
+        following = self._triggers.next_after(until)
+        if following is None:
+            return until + timedelta(seconds=TIMER_LIMIT_SECONDS)
+        return max(until, following - timedelta(seconds=LEAD_SECONDS))
 
     def _plan(self, trigger: Trigger, zone: str) -> Plan:
         """The trigger with its due time alone, as it is when nobody is late."""
@@ -488,12 +478,9 @@ class TriggerLoop:
         moments += [self._agenda_until] if self._agenda_until else []
         moments += [self._retry_at] if self._retry_at else []
         moment = self.parts.clock()
-        renew_seconds = RENEW_SECONDS - (time.monotonic() - self._renewed)
-        seconds = [
-            TIMER_LIMIT_SECONDS,
-            renew_seconds,
-            *((each - moment).total_seconds() for each in moments),
-        ]
+        seconds = [TIMER_LIMIT_SECONDS, *((each - moment).total_seconds() for each in moments)]
+        if (verify_seconds := self._tenure.rest_seconds) is not None:
+            seconds.append(verify_seconds)
         return max(0.0, min(seconds))
 
 

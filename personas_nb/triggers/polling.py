@@ -23,6 +23,7 @@ from personas_nb.entities.base import now, rfc3339
 from personas_nb.entities.trigger import UNCHANGED, Fire, Trigger
 from personas_nb.errors import PersonaError, RowUnreadable, StoreError
 from personas_nb.settings import Settings
+from personas_nb.store.leases import StillHolds
 from personas_nb.store.table import Table
 from personas_nb.triggers.starts import Start, Starts
 from personas_nb.worker import Worker
@@ -37,7 +38,6 @@ LOOKS_AT_ONCE = 8
 RETRY_SECONDS = 5.0  # after a look whose result the store did not take
 SEEN = "seen"  # the key of a trigger's state under which the answer is remembered
 
-StillHolds = Callable[[sqlite3.Connection], bool]
 
 log = logging.getLogger("personas_nb.triggers")
 

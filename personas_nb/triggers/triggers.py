@@ -26,10 +26,11 @@ from personas_nb.store import leases
 from personas_nb.store.database import Store
 from personas_nb.store.fires import FireTable, TriggerTable
 from personas_nb.triggers.config import checked
-from personas_nb.triggers.loop import LEASE, TriggerLoop
+from personas_nb.triggers.loop import TriggerLoop
 from personas_nb.triggers.planning import Due, Dues, beginning, dues, planned
 from personas_nb.triggers.polling import FIRST_LOOK
 from personas_nb.triggers.starts import Starts
+from personas_nb.triggers.tenure import LEASE
 from personas_nb.triggers.webhooks import (
     forget_secret,
     has_secret,

@@ -2,15 +2,19 @@
 
 - The first SIGTERM, SIGINT or SIGHUP lets another process take the triggers over at once, and waits for the runs that
   go on here; the second ends them.
-- A signal only sets a flag: what locks a thread must not be touched in a handler.
+- A signal only counts, and wakes through a socket: what locks a thread must not be touched in a handler.
+- What is written to the store wakes it too; while nothing is, it sleeps.
 """
 
 from __future__ import annotations
 
+import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from personas_nb.studio import Studio
 
 LOOK_SECONDS = 0.5
-TICK_SECONDS = 0.1
+QUIET_SECONDS = 60.0  # a look without a reason
 SEEN_MAX = 2_000
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
@@ -41,12 +45,13 @@ def run(call: Call) -> None:
     studio, say = call.studio, call.surface.say
     with _Signals() as signals:
         log = _Log(studio, call.tz)
+        studio.worker.when_changed(signals.wake)
         studio.triggers.start("headless")
         say(log.opening())
         while not signals.count:
             for line in log.lines():
                 say(line)
-            signals.sleep(LOOK_SECONDS)
+            signals.sleep(QUIET_SECONDS, until_woken=True)
         say(log.line("○", "ending: triggers are handed over"))
         studio.triggers.stop()
         log.is_over = True
@@ -196,12 +201,20 @@ class _Signals:
     def __init__(self) -> None:
         self.count = 0
         self._before: dict[int, Any] = {}
+        self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
 
-    def sleep(self, seconds: float, *, raises_at: int = 0) -> None:
+    def wake(self) -> None:
+        """End a sleep that lasts until it is woken; from any thread."""
+        with suppress(OSError):  # full: it wakes anyway; closed: it sleeps no more
+            self._waker.send(b"w")
+
+    def sleep(self, seconds: float, *, until_woken: bool = False, raises_at: int = 0) -> None:
         """Sleep, at most until the next signal; raises ``KeyboardInterrupt`` at that many."""
-        before, until = self.count, time.monotonic() + seconds
-        while self.count == before and time.monotonic() < until:
-            time.sleep(TICK_SECONDS)
+        before, until, is_woken = self.count, time.monotonic() + seconds, False
+        while self.count == before and not is_woken and (left := until - time.monotonic()) > 0:
+            if select.select([self._woken], [], [], left)[0]:
+                is_woken = b"w" in self._woken.recv(4096) and until_woken
         if raises_at and self.count >= raises_at:
             raise KeyboardInterrupt
 
@@ -210,13 +223,18 @@ class _Signals:
             for name in _SIGNALS:
                 if number := getattr(signal, name, None):  # Windows has no SIGHUP
                     self._before[number] = signal.signal(number, self._note)
+            self._wakeup_fd = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._before:
+            signal.set_wakeup_fd(self._wakeup_fd)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._waker.close()
+        self._woken.close()
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1

@@ -1,0 +1,148 @@
+"""Tells a loop soon after anybody, in any process, has written to a store; nobody looks again and again.
+
+- Where the system tells that a file was written (inotify, on Linux), the loop sleeps until it does. It tells of the
+  write, which comes just before the commit is visible: so it is looked at twice, soon and a while later.
+- Until it has told of something for the first time, and wherever it does not (other systems, a network file system,
+  too many watchers), the store's version is compared every ``LOOK_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from personas_nb.errors import StoreError
+from personas_nb.store.database import Store
+
+if TYPE_CHECKING:
+    from asyncinotify import Inotify
+
+LOOK_SECONDS = 0.75  # how soon a change is seen at the latest, and how often one looks while many are made
+SOON_SECONDS = 0.02  # between a write and a look: the commit follows the write
+COMPARE_SECONDS = 30.0  # a commit that took long to follow its write, on a slow disk, is seen after that
+CLOCK_JUMP_SECONDS = 1.0
+READ_BYTES = 65_536
+
+log = logging.getLogger("personas_nb.store")
+
+
+class Lookout:
+    """Calls ``changed`` on the loop after commits to a store, and after its clock was set; not for each."""
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
+        self._store, self._loop, self._changed = store, loop, changed
+        self.seen = (0, 0)
+        """The store's version at the last look."""
+        self._clock_offset = time.time() - time.monotonic()
+        self._inotify: Inotify | None = None
+        self._is_told = False  # the system has told of a write: no need to look otherwise
+        self._looked = 0.0
+        self._next: asyncio.TimerHandle | None = None
+        self._comparing: asyncio.Task[None] | None = None
+
+    async def begin(self) -> bool:
+        """Look now, and whenever there is reason to, until ``end``; whether the system was asked to tell of writes."""
+        self.look()
+        self._inotify = await asyncio.to_thread(self._watch)
+        if self._inotify is not None:
+            self._loop.add_reader(self._inotify.fd, self._hear)
+        return self._inotify is not None
+
+    async def end(self) -> None:
+        """Look no more."""
+        for pending in (self._next, self._comparing):
+            if pending is not None:
+                pending.cancel()
+        if self._inotify is not None:
+            self._loop.remove_reader(self._inotify.fd)
+            self._inotify.close()
+            self._inotify = None
+
+    async def version(self) -> tuple[int, int]:
+        """What is another value after every commit (`Store.version`)."""
+        # Without WAL a writer may keep readers waiting, and the loop waits for nobody.
+        return (
+            await asyncio.to_thread(self._store.version)
+            if self._store.is_on_network
+            else self._store.version()
+        )
+
+    def glance(self) -> None:
+        """Compare the clock, and the store where nobody has for long; to be called now and then."""
+        if time.monotonic() - self._looked > COMPARE_SECONDS:
+            self.look()
+        else:
+            self._compared(self.seen)
+
+    def look(self) -> None:
+        """Compare now: the store with what it was, and the clock."""
+        self._looked = time.monotonic()
+        has_heard = self._drain()
+        if has_heard or not self._is_told:
+            self._look_in(LOOK_SECONDS)
+        if self._store.is_on_network:
+            if self._comparing is None or self._comparing.done():
+                self._comparing = self._loop.create_task(self._compare())
+            return
+        with suppress(StoreError):
+            self._compared(self._store.version())
+
+    async def _compare(self) -> None:
+        with suppress(StoreError):  # whoever writes next says so
+            self._compared(await self.version())
+
+    def _compared(self, version: tuple[int, int]) -> None:
+        offset = time.time() - time.monotonic()  # a clock that was set, or a computer that slept
+        is_set = abs(offset - self._clock_offset) > CLOCK_JUMP_SECONDS
+        if version != self.seen or is_set:
+            self.seen, self._clock_offset = version, offset
+            self._changed()
+
+    def _watch(self) -> Inotify | None:
+        """Ask the system to tell; None where it cannot."""
+        if sys.platform != "linux" or self._store.is_on_network:
+            return None
+        try:
+            from asyncinotify import Inotify, Mask
+
+            inotify = Inotify()
+        except (ImportError, OSError, RuntimeError):
+            log.warning("writes of others are looked for every %s s", LOOK_SECONDS, exc_info=True)
+            return None
+        try:
+            # The folder: SQLite removes the log of a store that nobody has open, and a fork closes it.
+            inotify.add_watch(self._store.home, Mask.MODIFY)
+        except OSError:
+            inotify.close()
+            log.warning("writes of others are looked for every %s s", LOOK_SECONDS, exc_info=True)
+            return None
+        os.set_blocking(inotify.fd, False)  # asyncinotify 4.4 leaves it blocking
+        return inotify
+
+    def _hear(self) -> None:
+        """Something was written; what follows at once is seen at the same look."""
+        assert self._inotify is not None
+        self._loop.remove_reader(self._inotify.fd)
+        self._look_in(max(SOON_SECONDS, self._looked + LOOK_SECONDS - time.monotonic()))
+
+    def _drain(self) -> bool:
+        """Whether the system has told of writes since the last look; from now on it tells again."""
+        if self._inotify is None:
+            return False
+        has_heard = False
+        with suppress(BlockingIOError):
+            has_heard = bool(os.read(self._inotify.fd, READ_BYTES))
+        self._is_told |= has_heard
+        self._loop.add_reader(self._inotify.fd, self._hear)
+        return has_heard
+
+    def _look_in(self, seconds: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_later(seconds, self.look)
