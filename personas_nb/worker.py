@@ -71,6 +71,7 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._given_up: list[Callable[[], Awaitable[None]]] = []
+        self._at_beat: list[Callable[[], None]] = []
         self._listeners: list[Callable[[], None]] = []
         self._lookout = Lookout(store, self.loop, self._tell)
         self._beaten, self._is_quiet = (0, 0), False
@@ -164,11 +165,15 @@ class Worker:
         self._closers.append(action)
 
     def when_changed(self, listener: Callable[[], None]) -> None:
-        """Call a function on the loop soon after anybody has changed the store, or the clock was set.
+        """Call a function on the loop within a second after anybody has changed the store; not for each change.
 
-        Within a second, and not for each change; with every heartbeat too, while anything is under way or to be done.
+        Also at the next heartbeat after the clock was set, and at each while anything is under way or to be done.
         """
         self._listeners.append(listener)
+
+    def at_beat(self, action: Callable[[], None]) -> None:
+        """Call a function on the loop at every heartbeat, ``HEARTBEAT_SECONDS`` apart."""
+        self._at_beat.append(action)
 
     def changed(self) -> None:
         """Say that something was written that others of this process wait for: they are called at once."""
@@ -238,8 +243,11 @@ class Worker:
 
     async def _beat(self) -> None:
         # The time of a file, not of a row: a commit would wake every process on the store, for nothing.
+        seconds = time.time()  # not the time of a file server
         with suppress(OSError):
-            os.utime(self.lock_path)
+            os.utime(self.lock_path, (seconds, seconds))
+        for call in self._at_beat:
+            call()
         self._lookout.glance()
         version = self._lookout.seen
         if version != self._beaten:  # whoever gives it up changes the store
@@ -415,6 +423,24 @@ def give_back(worker: Worker) -> None:
 
 def is_alive(lock_path: Path) -> bool:
     """Whether the worker with this lock still lives: its lock is held."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return _is_held(lock_path)
+    try:
+        number = os.open(lock_path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who looks at the same time is no holder
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(number)
+    return False
+
+
+def _is_held(lock_path: Path) -> bool:
     from filelock import FileLock, Timeout
 
     if not lock_path.exists():
@@ -499,6 +525,7 @@ def _forget_parent() -> None:
     _registry_lock = threading.Lock()
     for worker, _count in _lent.values():
         worker.is_stopping = True
+        worker._lookout.forget()
     _lent.clear()
 
 

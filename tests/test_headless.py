@@ -17,6 +17,7 @@ from support.model_server import ModelServer, Turn
 from support.studios import settings_for, wait_until
 
 from personas_nb import Studio
+from personas_nb.verbs import headless as headless_verb
 
 COMMAND = [sys.executable, "-m", "personas_nb", "triggers", "run"]
 SECONDS = 60.0
@@ -179,3 +180,23 @@ def test_a_home_that_cannot_be_used_is_a_sentence(monkeypatch: pytest.MonkeyPatc
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_signal_that_comes_while_a_line_is_said_ends_the_sleep_that_follows() -> None:
+    with headless_verb._Signals() as signals:
+        signal.raise_signal(signal.SIGTERM)
+        began = time.monotonic()
+        signals.sleep(SECONDS, until_woken=True)
+        assert time.monotonic() - began < SECONDS / 2
+        assert signals.count == 1
+
+
+def test_a_sleep_is_ended_by_a_change_only_where_it_shall_be() -> None:
+    with headless_verb._Signals() as signals:
+        signals.wake()
+        began = time.monotonic()
+        signals.sleep(0.3)
+        assert time.monotonic() - began >= 0.3
+        signals.wake()
+        signals.sleep(SECONDS, until_woken=True)
+        assert time.monotonic() - began < SECONDS / 2

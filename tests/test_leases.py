@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from support.studios import line_of, persona_of, python, studio_at, wait_until
 from personas_nb import Studio
 from personas_nb.entities.base import now, rfc3339
 from personas_nb.entities.trigger import Trigger
+from personas_nb.errors import StoreError
 from personas_nb.store import leases
 from personas_nb.store.database import Store
 from personas_nb.triggers.tenure import LEASE
@@ -112,15 +114,26 @@ def test_what_was_given_back_can_be_taken_at_once_and_its_epoch_goes_on(two: Sto
     assert take(two, "a", NINE, "a", "b") is None
 
 
-def test_a_heartbeat_of_its_holder_puts_its_end_off_and_a_late_one_does_not(two: Store):
-    lock = two.home / "locks" / "a.lock"
-    lock.parent.mkdir(exist_ok=True)
-    lock.touch()
+def test_a_renewal_puts_its_end_off(two: Store):
     take(two, "a", NINE, "a")
-    beat = (NINE + timedelta(seconds=12)).timestamp()
-    os.utime(lock, (beat, beat))
+    (two.home / "locks").mkdir(exist_ok=True)
+    leases.renew(two.home / "locks", LEASE, NINE + timedelta(seconds=12))
     assert take(two, "b", NINE + timedelta(seconds=31.9), "a", "b") is None
     assert take(two, "b", NINE + timedelta(seconds=32), "a", "b") == 2
+
+
+def test_a_renewal_counts_also_when_it_was_taken_by_a_clock_far_ahead(two: Store):
+    take(two, "a", NINE + timedelta(hours=1), "a")
+    (two.home / "locks").mkdir(exist_ok=True)
+    leases.renew(two.home / "locks", LEASE, NINE)
+    assert take(two, "b", NINE + timedelta(seconds=1), "a", "b") is None
+
+
+def test_a_renewal_of_one_that_is_gone_keeps_nobody_out(two: Store):
+    take(two, "a", NINE, "a")
+    (two.home / "locks").mkdir(exist_ok=True)
+    leases.renew(two.home / "locks", LEASE, NINE)
+    assert take(two, "b", NINE + timedelta(seconds=1), "b") == 2
 
 
 def test_one_that_expired_unseen_is_kept_under_its_epoch(two: Store):
@@ -186,21 +199,69 @@ def test_a_holder_whose_lease_was_taken_writes_nothing_more_and_stands_by(studio
     wait_until(studio.triggers.fires)  # the thief is gone
 
 
-def test_a_lease_lasts_as_long_as_the_heart_of_its_holder_beats(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hearts beat, and leases expire, within a second."""
     monkeypatch.setattr("personas_nb.worker.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "EXPIRY_SECONDS", 0.5)
+
+
+def is_valid(studio: Studio) -> bool:
+    with studio.store.read() as db:
+        held = leases.holder(db, LEASE)
+    return held is not None and leases.is_valid(held, LEASE, now(), is_alive)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_lease_lasts_as_long_as_its_holder_fires_and_writes_nothing(studio: Studio):
+    studio.triggers.start()
+    version = studio.store.version()
+    for _ in range(20):
+        assert is_valid(studio)
+        time.sleep(0.1)
+    assert studio.store.version() == version
+    assert studio.triggers.status().is_here
+
+
+@pytest.mark.usefixtures("short")
+def test_a_holder_that_cannot_fire_loses_its_lease(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    trigger = studio.triggers.add("watcher", "schedule", {"cron": "0 * * * *"})
     studio.triggers.start()
 
-    def expiry() -> datetime:
-        with studio.store.read() as db:
-            held = leases.holder(db, LEASE)
-        assert held is not None
-        return held.expires_at
+    def refused(*_: object) -> None:
+        raise StoreError("The disk is full.")
 
-    first = expiry()
-    wait_until(lambda: expiry() > first)
-    assert studio.triggers.status().is_here
+    monkeypatch.setattr(studio.trigger_loop, "_decide", refused)
+    studio.store.table("triggers", Trigger).update(trigger.id, next_trigger_at=now())
+    wait_until(lambda: not is_valid(studio))
+
+
+@pytest.mark.usefixtures("short")
+def test_a_holder_that_hangs_loses_its_lease(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    trigger = studio.triggers.add("watcher", "schedule", {"cron": "0 * * * *"})
+    studio.triggers.start()
+    over = threading.Event()
+    monkeypatch.setattr(studio.trigger_loop, "_load", lambda *_: over.wait(20))
+    studio.store.table("triggers", Trigger).update(trigger.id, next_trigger_at=now())
+    try:
+        wait_until(lambda: not is_valid(studio))
+    finally:
+        over.set()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_lease_that_could_not_be_given_up_expires(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    studio.triggers.start()
+
+    def refused(*_: object) -> None:
+        raise StoreError("The disk is full.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(leases, "give_up", refused)
+        with pytest.raises(StoreError):
+            studio.triggers.stop()
+    wait_until(lambda: not is_valid(studio))
+    assert not studio.triggers.status().is_running
 
 
 def test_a_process_that_ends_lets_another_take_over_at_once(studio: Studio):

@@ -214,6 +214,22 @@ def test_what_was_queued_is_written_before_the_stop(store: Store):
     assert len(notes(store)) == 500
 
 
+def test_who_asks_whether_it_lives_leaves_its_heartbeat_alone(worker: Worker):
+    os.utime(worker.lock_path, (7, 7))
+    assert is_alive(worker.lock_path)
+    assert worker.lock_path.stat().st_mtime == 7
+
+
+def test_two_that_ask_at_once_about_one_that_is_gone_take_each_other_for_nothing(tmp_path: Path):
+    import fcntl
+
+    lock = tmp_path / "gone.lock"
+    lock.touch()
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as another one that asks
+        assert not is_alive(lock)
+
+
 def test_the_heart_beats_and_the_end_is_noted(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("personas_nb.worker.HEARTBEAT_SECONDS", 0.05)
     lent = lend(store)

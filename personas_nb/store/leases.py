@@ -4,12 +4,13 @@ A lease is held by a worker, under an **epoch** that grows with every change of 
 checks the epoch in the transaction of the act (``holds``): a holder that stood still meanwhile, and whose lease
 another took, finds an epoch that is not its own, and writes nothing.
 
-The heartbeat of its worker, which is the time of its lock file, keeps a lease: to renew it in the store would wake
-every process on it, again and again.
+A holder that is fit renews its lease by the time of a file: to renew it in the store would wake every process on it,
+again and again.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,17 +40,10 @@ class Lease:
     host: str
     pid: int
     taken_at: datetime
-    stored_expires_at: datetime
+    expires_at: datetime
+    """As it was when it was taken; ``renew`` puts it off."""
     lock_path: str
     kind: str = ""
-
-    @property
-    def expires_at(self) -> datetime:
-        """Until when it lasts, as far as is known now: every heartbeat of its worker puts that off."""
-        with suppress(OSError):
-            beat_at = datetime.fromtimestamp(Path(self.lock_path).stat().st_mtime, UTC)
-            return max(self.stored_expires_at, beat_at + timedelta(seconds=EXPIRY_SECONDS))
-        return self.stored_expires_at
 
 
 def holder(db: sqlite3.Connection, name: str) -> Lease | None:
@@ -63,19 +57,35 @@ def holder(db: sqlite3.Connection, name: str) -> Lease | None:
         host=row["host"],
         pid=row["pid"],
         taken_at=datetime.fromisoformat(row["taken_at"]),
-        stored_expires_at=datetime.fromisoformat(row["expires_at"]),
+        expires_at=datetime.fromisoformat(row["expires_at"]),
         lock_path=row["lock_path"],
         kind=row["kind"] or "",
     )
 
 
-def is_valid(lease: Lease, moment: datetime, is_alive: Callable[[Path], bool]) -> bool:
+def is_valid(lease: Lease, name: str, moment: datetime, is_alive: Callable[[Path], bool]) -> bool:
     """Whether the holder keeps its lease: it has not expired, and its worker lives.
 
     One that expires later than a lease can was written under another clock, and does not count.
     """
-    left_seconds = (lease.expires_at - moment).total_seconds()
-    return 0 < left_seconds <= 2 * EXPIRY_SECONDS and is_alive(Path(lease.lock_path))
+    ends = [lease.expires_at]
+    with suppress(OSError):
+        renewed = _renewals(Path(lease.lock_path).parent, name).stat().st_mtime
+        ends.append(datetime.fromtimestamp(renewed, UTC) + timedelta(seconds=EXPIRY_SECONDS))
+    is_current = any(0 < (end - moment).total_seconds() <= 2 * EXPIRY_SECONDS for end in ends)
+    return is_current and is_alive(Path(lease.lock_path))
+
+
+def renew(locks: Path, name: str, moment: datetime) -> None:
+    """Put the end of a lease off, without a write to the store; by its holder, which a lost one does not help."""
+    path, seconds = _renewals(locks, name), moment.timestamp()
+    with suppress(OSError):
+        path.touch()
+        os.utime(path, (seconds, seconds))  # by the clock of this computer, whatever that of a file server is
+
+
+def _renewals(locks: Path, name: str) -> Path:
+    return locks / f"{name}.lease"
 
 
 def take(
@@ -92,7 +102,7 @@ def take(
     """
     row = db.execute("select worker_id, epoch from leases where id = ?", [name]).fetchone()
     current = holder(db, name)
-    if current is not None and current.worker_id != worker_id and is_valid(current, moment, is_alive):
+    if current is not None and current.worker_id != worker_id and is_valid(current, name, moment, is_alive):
         return None
     # One of our own that has expired is kept under its epoch: nobody took it meanwhile.
     epoch = (row["epoch"] if row else 0) + (row is None or row["worker_id"] != worker_id)

@@ -1,7 +1,8 @@
 """Tells a loop soon after anybody, in any process, has written to a store; nobody looks again and again.
 
 - Where the system tells that a file was written (inotify, on Linux), the loop sleeps until it does. It tells of the
-  write, which comes just before the commit is visible: so it is looked at twice, soon and a while later.
+  write, which comes before the commit can be seen, on a slow disk a while before: so one looks soon, and again later
+  and later.
 - Until it has told of something for the first time, and wherever it does not (other systems, a network file system,
   too many watchers), the store's version is compared every ``LOOK_SECONDS``.
 """
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.75  # how soon a change is seen at the latest, and how often one looks while many are made
 SOON_SECONDS = 0.02  # between a write and a look: the commit follows the write
-COMPARE_SECONDS = 30.0  # a commit that took long to follow its write, on a slow disk, is seen after that
+ECHO_SECONDS = 30.0  # how long it is looked for a commit after its write
 CLOCK_JUMP_SECONDS = 1.0
 READ_BYTES = 65_536
 
@@ -43,6 +44,7 @@ class Lookout:
         self._inotify: Inotify | None = None
         self._is_told = False  # the system has told of a write: no need to look otherwise
         self._looked = 0.0
+        self._echo_seconds = 0.0  # the wait before the last look
         self._next: asyncio.TimerHandle | None = None
         self._comparing: asyncio.Task[None] | None = None
 
@@ -73,19 +75,25 @@ class Lookout:
             else self._store.version()
         )
 
+    def forget(self) -> None:
+        """In a forked child: what its parent watches is not its own."""
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+
     def glance(self) -> None:
-        """Compare the clock, and the store where nobody has for long; to be called now and then."""
-        if time.monotonic() - self._looked > COMPARE_SECONDS:
-            self.look()
-        else:
-            self._compared(self.seen)
+        """Compare the clock; to be called now and then."""
+        self._compared(self.seen)
 
     def look(self) -> None:
         """Compare now: the store with what it was, and the clock."""
         self._looked = time.monotonic()
-        has_heard = self._drain()
-        if has_heard or not self._is_told:
-            self._look_in(LOOK_SECONDS)
+        if self._drain() or not self._is_told:
+            self._echo_seconds = LOOK_SECONDS
+        else:
+            self._echo_seconds *= 2
+        if self._echo_seconds <= ECHO_SECONDS:
+            self._look_in(self._echo_seconds)
         if self._store.is_on_network:
             if self._comparing is None or self._comparing.done():
                 self._comparing = self._loop.create_task(self._compare())
@@ -117,7 +125,7 @@ class Lookout:
             return None
         try:
             # The folder: SQLite removes the log of a store that nobody has open, and a fork closes it.
-            inotify.add_watch(self._store.home, Mask.MODIFY)
+            inotify.add_watch(self._store.path.resolve().parent, Mask.MODIFY)
         except OSError:
             inotify.close()
             log.warning("writes of others are looked for every %s s", LOOK_SECONDS, exc_info=True)

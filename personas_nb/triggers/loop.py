@@ -27,6 +27,7 @@ from personas_nb.entities.base import new_id, now, rfc3339
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import InvalidInput, PersonaError, RowUnreadable, StoreError
 from personas_nb.settings import Settings
+from personas_nb.store import leases
 from personas_nb.store.fires import FireTable, Paused, TriggerTable, paused
 from personas_nb.store.leases import StillHolds
 from personas_nb.triggers.planning import MISSED_SECONDS, Due, Dues, decided, dues, next_due, planned
@@ -113,7 +114,9 @@ class TriggerLoop:
         self._draining: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._first_turn = threading.Event()
-        self._tenure = Tenure(worker, lambda: self.parts.clock())
+        self._failures = 0
+        self._turn_began: float | None = None
+        self._tenure = Tenure(worker, lambda: self.parts.clock(), self._is_fit)
         self._is_new = False
         self._last_look: tuple[datetime, float] | None = None
         self._watching_since = parts.clock()
@@ -186,23 +189,32 @@ class TriggerLoop:
             await self._tenure.give_up()
 
     async def _run(self) -> None:
-        failures = 0
+        self._failures = 0
         while True:
             self._woken.clear()
+            self._turn_began = time.monotonic()
             try:
                 seconds = await self._turn()
-                failures = 0
+                self._failures = 0
             except Exception as error:  # the loop outlives a full disk, a locked store and a bug in one part
                 if not isinstance(error, StoreError):
                     log.exception("the trigger loop failed")
-                seconds = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                failures += 1
+                seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+                self._failures += 1
+            self._turn_began = None
             self._first_turn.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):  # wait_for may swallow a cancel, in Python 3.11
                     await self._woken.wait()
-            if failures:
+            if self._failures:
                 await asyncio.sleep(RETRY_SECONDS[0])  # whatever wakes it, a store that fails is left alone
+
+    def _is_fit(self) -> bool:
+        """Whether it does fire: one that cannot write, or that hangs, lets another take the lease."""
+        is_hanging = (
+            self._turn_began is not None and time.monotonic() - self._turn_began > leases.EXPIRY_SECONDS
+        )
+        return self.is_hosted and not self._failures and not is_hanging
 
     async def _turn(self) -> float:
         """Fire what is due; the seconds until something is to be done again."""
@@ -476,7 +488,10 @@ class TriggerLoop:
     def _rest_seconds(self) -> float:
         moments = [self._agenda[0].due_at] if self._agenda else []
         moments += [self._agenda_until] if self._agenda_until else []
-        moments += [self._retry_at] if self._retry_at else []
+        is_draining = (
+            self._draining is not None and not self._draining.done()
+        )  # it wakes the timer at its end
+        moments += [self._retry_at] if self._retry_at and not is_draining else []
         moment = self.parts.clock()
         seconds = [TIMER_LIMIT_SECONDS, *((each - moment).total_seconds() for each in moments)]
         if (verify_seconds := self._tenure.rest_seconds) is not None:

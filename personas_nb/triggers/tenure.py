@@ -22,8 +22,10 @@ class Tenure:
     lock.
     """
 
-    def __init__(self, worker: Worker, clock: Callable[[], datetime]) -> None:
-        self.worker, self._clock = worker, clock
+    def __init__(self, worker: Worker, clock: Callable[[], datetime], is_fit: Callable[[], bool]) -> None:
+        """``is_fit`` tells whether the holder does what it holds the lease for; else another shall take it."""
+        self.worker, self._clock, self._is_fit = worker, clock, is_fit
+        worker.at_beat(self._renew)
         self.epoch: int | None = None
         """Under which it is held, another one after every change of the holder; None where it is not."""
         self._verified, self._is_current = 0.0, False  # when, and whether nothing was written since
@@ -73,6 +75,10 @@ class Tenure:
         self.lose()
         await self.worker.written(lambda db: leases.give_up(db, LEASE, self.worker.id))
 
+    def _renew(self) -> None:
+        if self.is_here and self._is_fit():
+            leases.renew(self.worker.lock_path.parent, LEASE, self._clock())
+
     async def _is_held(self) -> bool:
         if self.epoch is None:
             return False
@@ -90,7 +96,7 @@ class Tenure:
         if not self._is_current:
             self._is_current = True
             self._rival = await asyncio.to_thread(self._other_holder)
-        return self._rival is None or not leases.is_valid(self._rival, self._clock(), is_alive)
+        return self._rival is None or not leases.is_valid(self._rival, LEASE, self._clock(), is_alive)
 
     def _other_holder(self) -> leases.Lease | None:
         with self.worker.store.read() as db:

@@ -278,7 +278,7 @@ class Triggers:
             dead = _count(db, "events where status = 'dead'")
             dead += _count(db, "event_deliveries where status = 'dead'")
             enabled = _count(db, "triggers where enabled")
-        if lease is not None and not leases.is_valid(lease, moment, is_alive):
+        if lease is not None and not leases.is_valid(lease, LEASE, moment, is_alive):
             lease = None
         is_here = lease is not None and (lease.host, lease.pid) == (socket.gethostname(), os.getpid())
         return TriggerStatus(

@@ -207,14 +207,14 @@ class _Signals:
     def wake(self) -> None:
         """End a sleep that lasts until it is woken; from any thread."""
         with suppress(OSError):  # full: it wakes anyway; closed: it sleeps no more
-            self._waker.send(b"w")
+            self._waker.send(b"\0")
 
     def sleep(self, seconds: float, *, until_woken: bool = False, raises_at: int = 0) -> None:
         """Sleep, at most until the next signal; raises ``KeyboardInterrupt`` at that many."""
         before, until, is_woken = self.count, time.monotonic() + seconds, False
         while self.count == before and not is_woken and (left := until - time.monotonic()) > 0:
             if select.select([self._woken], [], [], left)[0]:
-                is_woken = b"w" in self._woken.recv(4096) and until_woken
+                is_woken = bool(self._woken.recv(4096)) and until_woken
         if raises_at and self.count >= raises_at:
             raise KeyboardInterrupt
 
