@@ -73,7 +73,7 @@ class Worker:
         self._given_up: list[Callable[[], Awaitable[None]]] = []
         self._at_beat: list[Callable[[], None]] = []
         self._listeners: list[Callable[[], None]] = []
-        self._lookout = Lookout(store, self.loop, self._tell)
+        self._lookout = Lookout(store, self.lock_path.parent, self.loop, self._tell)
         self._beaten, self._is_quiet = (0, 0), False
         self._writes: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
         self._loop_thread = threading.Thread(target=self._run_loop, name="personas-loop", daemon=True)
@@ -170,6 +170,11 @@ class Worker:
         Also at the next heartbeat after the clock was set, and at each while anything is under way or to be done.
         """
         self._listeners.append(listener)
+
+    @property
+    def is_told_of_ends(self) -> bool:
+        """Whether ``when_changed`` also calls soon after another worker has ended."""
+        return self._lookout.is_told
 
     def at_beat(self, action: Callable[[], None]) -> None:
         """Call a function on the loop at every heartbeat, ``HEARTBEAT_SECONDS`` apart."""

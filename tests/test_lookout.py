@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.studios import python, wait_until
+from support.studios import line_of, python, wait_until
 
+from personas_nb.entities.base import now
 from personas_nb.store import lookout
 from personas_nb.store.database import Store
+from personas_nb.store.leases import renew
 from personas_nb.store.lookout import Lookout
+from personas_nb.worker import is_alive
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the system tells of writes on Linux")
 WRITER = """
@@ -45,7 +48,9 @@ class Watched:
         self.store = Store(home)
         self.looks = self.told = 0
         self.loop = asyncio.new_event_loop()
-        self.lookout = Lookout(self.store, self.loop, self._tell)
+        self.locks = home / "locks"
+        self.locks.mkdir(parents=True, exist_ok=True)
+        self.lookout = Lookout(self.store, self.locks, self.loop, self._tell)
         self._look, self.lookout.look = self.lookout.look, self._counted  # type: ignore[method-assign]
         self.is_listening = False
 
@@ -87,7 +92,7 @@ def watched(home: Path) -> Iterator[Watched]:
 
 def settled(bench: Watched) -> int:
     """How often it has looked when it looks no more."""
-    wait_until(lambda: bench.lookout._is_told)
+    wait_until(lambda: bench.lookout.is_told)
     while (before := bench.looks) >= 0:
         time.sleep(3 * lookout.LOOK_SECONDS)
         if bench.looks == before:
@@ -115,6 +120,38 @@ def test_what_another_process_writes_is_told(home: Path):
             wait_until(lambda before=before: bench.told > before)  # type: ignore[misc]
 
 
+HOLDER = """
+    import sys
+    from filelock import FileLock
+    with FileLock(sys.argv[1]):
+        print("held", flush=True)
+        sys.stdin.read()
+"""
+
+
+@linux
+def test_that_a_process_was_killed_is_told(home: Path):
+    with watched(home) as bench, python(HOLDER, str(home / "locks" / "other.lock")) as holder:
+        assert line_of(holder) == "held"
+        settled(bench)
+        before = bench.told
+        holder.kill()
+        wait_until(lambda: bench.told > before)
+
+
+@linux
+def test_who_asks_whether_another_lives_or_renews_a_lease_wakes_nobody(home: Path):
+    with watched(home) as bench, python(HOLDER, str(home / "locks" / "other.lock")) as holder:
+        assert line_of(holder) == "held"
+        renew(bench.locks, "triggers", now())
+        before = settled(bench)
+        for _ in range(5):
+            assert is_alive(home / "locks" / "other.lock")
+            renew(bench.locks, "triggers", now())
+        time.sleep(3 * lookout.LOOK_SECONDS)
+        assert bench.looks == before
+
+
 @linux
 def test_many_writes_are_seen_at_a_few_looks(home: Path):
     with watched(home) as bench:
@@ -129,7 +166,7 @@ def test_many_writes_are_seen_at_a_few_looks(home: Path):
 def test_a_commit_that_comes_long_after_its_write_is_told(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lookout, "ECHO_SECONDS", 30.0)
     with watched(home) as bench:
-        wait_until(lambda: bench.lookout._is_told)
+        wait_until(lambda: bench.lookout.is_told)
         version, before = bench.store.version, bench.told
         seen, late = version(), time.monotonic() + 1.0
         monkeypatch.setattr(bench.store, "version", lambda: seen if time.monotonic() < late else version())

@@ -80,8 +80,11 @@ def renew(locks: Path, name: str, moment: datetime) -> None:
     """Put the end of a lease off, without a write to the store; by its holder, which a lost one does not help."""
     path, seconds = _renewals(locks, name), moment.timestamp()
     with suppress(OSError):
-        path.touch()
-        os.utime(path, (seconds, seconds))  # by the clock of this computer, whatever that of a file server is
+        if not path.exists():
+            path.touch()
+        # The time alone: closing a file after a write would tell others that a process has ended. By the clock of this
+        # computer, whatever that of a file server is.
+        os.utime(path, (seconds, seconds))
 
 
 def _renewals(locks: Path, name: str) -> Path:

@@ -1,8 +1,9 @@
-"""Tells a loop soon after anybody, in any process, has written to a store; nobody looks again and again.
+"""Tells a loop soon after anybody has written to a store, or its process has ended; nobody looks again and again.
 
 - Where the system tells that a file was written (inotify, on Linux), the loop sleeps until it does. It tells of the
   write, which comes before the commit can be seen, on a slow disk a while before: so one looks soon, and again later
   and later.
+- It tells too that a lock file is closed, which is how a process ends, however it does.
 - Until it has told of something for the first time, and wherever it does not (other systems, a network file system,
   too many watchers), the store's version is compared every ``LOOK_SECONDS``.
 """
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personas_nb.errors import StoreError
@@ -34,15 +36,19 @@ log = logging.getLogger("personas_nb.store")
 
 
 class Lookout:
-    """Calls ``changed`` on the loop after commits to a store, and after its clock was set; not for each."""
+    """Calls ``changed`` on the loop after commits, the end of a process, and a clock that was set; not for each."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
-        self._store, self._loop, self._changed = store, loop, changed
+    def __init__(
+        self, store: Store, locks: Path, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]
+    ) -> None:
+        """``locks`` is the folder of the processes' lock files."""
+        self._store, self._locks, self._loop, self._changed = store, locks, loop, changed
         self.seen = (0, 0)
         """The store's version at the last look."""
         self._clock_offset = time.time() - time.monotonic()
         self._inotify: Inotify | None = None
-        self._is_told = False  # the system has told of a write: no need to look otherwise
+        self.is_told = False
+        """Whether the system tells of writes and of the end of processes: no need to look otherwise."""
         self._looked = 0.0
         self._echo_seconds = 0.0  # the wait before the last look
         self._next: asyncio.TimerHandle | None = None
@@ -88,10 +94,8 @@ class Lookout:
     def look(self) -> None:
         """Compare now: the store with what it was, and the clock."""
         self._looked = time.monotonic()
-        if self._drain() or not self._is_told:
-            self._echo_seconds = LOOK_SECONDS
-        else:
-            self._echo_seconds *= 2
+        has_heard = self._drain()
+        self._echo_seconds = LOOK_SECONDS if has_heard or not self.is_told else 2 * self._echo_seconds
         if self._echo_seconds <= ECHO_SECONDS:
             self._look_in(self._echo_seconds)
         if self._store.is_on_network:
@@ -99,16 +103,16 @@ class Lookout:
                 self._comparing = self._loop.create_task(self._compare())
             return
         with suppress(StoreError):
-            self._compared(self._store.version())
+            self._compared(self._store.version(), is_changed=has_heard)
 
     async def _compare(self) -> None:
         with suppress(StoreError):  # whoever writes next says so
             self._compared(await self.version())
 
-    def _compared(self, version: tuple[int, int]) -> None:
+    def _compared(self, version: tuple[int, int], *, is_changed: bool = False) -> None:
         offset = time.time() - time.monotonic()  # a clock that was set, or a computer that slept
         is_set = abs(offset - self._clock_offset) > CLOCK_JUMP_SECONDS
-        if version != self.seen or is_set:
+        if version != self.seen or is_set or is_changed:
             self.seen, self._clock_offset = version, offset
             self._changed()
 
@@ -126,6 +130,7 @@ class Lookout:
         try:
             # The folder: SQLite removes the log of a store that nobody has open, and a fork closes it.
             inotify.add_watch(self._store.path.resolve().parent, Mask.MODIFY)
+            inotify.add_watch(self._locks, Mask.CLOSE_WRITE)
         except OSError:
             inotify.close()
             log.warning("writes of others are looked for every %s s", LOOK_SECONDS, exc_info=True)
@@ -146,7 +151,7 @@ class Lookout:
         has_heard = False
         with suppress(BlockingIOError):
             has_heard = bool(os.read(self._inotify.fd, READ_BYTES))
-        self._is_told |= has_heard
+        self.is_told |= has_heard
         self._loop.add_reader(self._inotify.fd, self._hear)
         return has_heard
 

@@ -36,7 +36,8 @@ from personas_nb.triggers.starts import Batch, Starts
 from personas_nb.triggers.tenure import Tenure
 from personas_nb.worker import Worker
 
-STAND_BY_SECONDS = 1.0  # how soon the end of the holder's process is seen
+STAND_BY_SECONDS = 1.0  # how soon the end of the holder's process is seen where nothing tells of it
+EXPIRY_LOOK_SECONDS = 5.0  # and how soon that its lease has expired
 TIMER_LIMIT_SECONDS = 3600.0
 HURRY_SECONDS = 0.2  # what is due within them goes before a look at what has changed
 HORIZON_SECONDS = 15.0  # how far ahead the agenda goes
@@ -220,7 +221,7 @@ class TriggerLoop:
         """Fire what is due; the seconds until something is to be done again."""
         self._look_at_the_clock()
         if not await self._has_lease():
-            return STAND_BY_SECONDS
+            return self._stand_by_seconds()
         if self._is_new:
             await self._poller.adopt(self.still_holds())
             await self._replan()
@@ -230,9 +231,12 @@ class TriggerLoop:
         while await self._fire_due():
             self._look_at_the_clock()
             if not await self._has_lease():
-                return STAND_BY_SECONDS
+                return self._stand_by_seconds()
         self._deliver()
         return self._rest_seconds()
+
+    def _stand_by_seconds(self) -> float:
+        return EXPIRY_LOOK_SECONDS if self.worker.is_told_of_ends else STAND_BY_SECONDS
 
     def _look_at_the_clock(self) -> datetime:
         """The time; notices that nobody looked for a while, for whatever reason, or that the clock was set back."""
