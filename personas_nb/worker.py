@@ -68,6 +68,7 @@ class Worker:
         self.is_stopping = False
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(_DaemonThreads())
+        self.loop.set_exception_handler(_note)  # asyncio would print it, into whatever cell is newest
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._given_up: list[Callable[[], Awaitable[None]]] = []
@@ -324,6 +325,11 @@ class Worker:
             return
         for (_change, future), result in zip(changes, results, strict=True):
             future.set_result(result)
+
+
+def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waits for any more, as a line of the log."""
+    log.warning("%s", context.get("message"), exc_info=context.get("exception"))
 
 
 class _Written(Future[Any]):

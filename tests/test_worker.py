@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sqlite3
@@ -295,6 +296,18 @@ def test_while_something_is_open_every_heartbeat_tells(beating: Beating, store: 
     with store.write() as db:
         db.execute("update events set status = 'processed'")
     beating.settle()
+
+
+def test_what_is_left_behind_on_the_loop_is_not_printed(
+    worker: Worker, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    async def leave() -> None:
+        asyncio.get_running_loop().create_future().set_exception(ValueError("nobody asks"))
+
+    worker.run(leave())
+    gc.collect()
+    wait_until(lambda: "never retrieved" in caplog.text)
+    assert capfd.readouterr().err == ""
 
 
 # --- threads for calls ----------------------------------------------------------------------------------
