@@ -87,6 +87,16 @@ def test_a_file_over_the_limit_or_missing_is_refused_and_nothing_is_written(home
         assert nothing_written(studio)
 
 
+def test_a_file_whose_name_is_no_text_is_refused_and_nothing_is_written(home: Path, tmp_path: Path):
+    odd = Path(os.fsdecode(bytes(tmp_path) + b"/bad\xff.txt"))
+    odd.write_text("x")
+    with studio_at(home) as studio:
+        persona_of(studio)
+        with pytest.raises(InvalidInput, match=r"The name of bad\?\.txt is not UTF-8"):
+            studio.run("watcher", files=[odd])
+        assert nothing_written(studio)
+
+
 @pytest.mark.parametrize("given", [7, b"bytes", {1, 2}, object()])
 def test_an_input_that_is_neither_text_nor_structure_is_refused(home: Path, given: Any):
     with studio_at(home) as studio:

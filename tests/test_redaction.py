@@ -18,6 +18,17 @@ from personas_nb.vault.redaction import SECRETS_MIN_LENGTH, Redactor
 TOKEN = 'p/ä55+w0rd & "quoted"~'
 PLAIN = "AKIA1234567890abcdef"
 
+
+def spelled(text: str, characters: str, form: str) -> str:
+    """With these characters as JSON escapes; of those that are escapes already the digits in the form's case."""
+    text = "".join("\\u" + form % ord(each) if each in characters else each for each in text)
+    if "X" in form:
+        return re.sub(
+            r"(?<!\\)((?:\\\\)*\\u)([0-9a-fA-F]{4})", lambda found: found[1] + found[2].upper(), text
+        )
+    return text
+
+
 # The encodings are written down here once more, by other means than in the code.
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "raw": str,
@@ -26,6 +37,10 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "json-ascii-capitals": lambda v: re.sub(
         r"(?<!\\)((?:\\\\)*\\u)([0-9a-f]{4})", lambda m: m[1] + m[2].upper(), json.dumps(v)[1:-1]
     ),
+    # Go's encoding/json; System.Text.Json of .NET, which writes capitals
+    "json-go": lambda v: spelled(json.dumps(v, ensure_ascii=False)[1:-1], "<>&\u2028\u2029", "%04x"),
+    "json-net": lambda v: spelled(json.dumps(v)[1:-1].replace('\\"', "\\u0022"), "<>&'+`\x7f", "%04X"),
+    "json-gson": lambda v: spelled(json.dumps(v, ensure_ascii=False)[1:-1], "<>&='", "%04x"),
     "percent": lambda v: quote(v, safe=""),
     "percent-lower": lambda v: re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), quote(v, safe="")),
     "percent-path": quote,

@@ -233,6 +233,9 @@ class Executions:
             raise InvalidInput("Files are given by their paths.", hint="Give a path, or a list of paths.")
         paths = [Path(file).expanduser() for file in given]
         for path in paths:
+            said = path.name.encode("utf-8", "replace").decode()  # bytes that are no text cannot be stored
+            if said != path.name:
+                raise InvalidInput(f"The name of {said} is not UTF-8.", hint="Rename it, and give it again.")
             if not _is_file(path):
                 raise InvalidInput(f"There is no file {path}.", hint="Give the path of a file that exists.")
             if (size := path.stat().st_size) > self.settings.input_limit_bytes:

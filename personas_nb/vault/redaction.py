@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ SECRETS_MIN_LENGTH = 8
 # Long enough to be rare in text, short enough that the shorter ends of a stream are three lookups.
 HEAD = 4
 
+# What writers of JSON escape besides what they must: none, Go, Gson, PHP with its JSON_HEX flags, .NET.
+JSON_ESCAPED_TOO = ("", "&<>\u2028\u2029", "&<>='", "&<>'\"", "&<>+'`\"\x7f")
 # What common encoders leave alone: Python and RFC 3986, paths, encodeURIComponent, encodeURI, forms.
 SAFE_SETS = ("", "/", "!'()*", ";,/?:@&=+$#!'()*", "*")
 
@@ -310,8 +313,13 @@ def _patterns(value: str) -> Iterator[str]:
 
 
 def _json_escaped(value: str) -> Iterator[str]:
-    for only_ascii in (False, True):
-        parts = [json.dumps(character, ensure_ascii=only_ascii)[1:-1] for character in value]
+    for only_ascii, also in product((False, True), JSON_ESCAPED_TOO):
+        parts = [
+            f"\\u{ord(character):04x}"
+            if character in also
+            else json.dumps(character, ensure_ascii=only_ascii)[1:-1]
+            for character in value
+        ]
         capitals = [part.upper().replace("\\U", "\\u") if part.startswith("\\u") else part for part in parts]
         for text in ("".join(parts), "".join(capitals)):
             yield text
