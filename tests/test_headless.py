@@ -182,6 +182,31 @@ def test_a_home_that_cannot_be_used_is_a_sentence(monkeypatch: pytest.MonkeyPatc
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_more_fires_at_once_than_a_page_are_all_said(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless_verb, "PAGE", 3)
+    log = headless_verb._Log(studio, "UTC")
+    trigger = studio.triggers.add("clerk", "manual", {})
+    runs = [studio.triggers.fire(trigger, str(number)).execution_id for number in range(8)]
+    for run in runs:
+        studio.executions.handle(run or "").wait()
+    said = list(log.lines())
+    assert sum("✓ clerk" in line for line in said) == 8
+    assert sum("completed in" in line for line in said) == 8
+    assert list(log.lines()) == []
+    assert log.account() == "8 started, 8 done"
+
+
+def test_a_run_that_ends_after_many_others_is_said(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless_verb, "PAGE", 1)
+    log = headless_verb._Log(studio, "UTC")
+    first, _second = studio.run("clerk", "first"), studio.run("clerk", "second")
+    studio.executions.table.update(first.id, status="running")
+    assert sum("completed" in line for line in log.lines()) == 1
+    studio.executions.table.update(first.id, status="completed")
+    (said,) = (line for line in log.lines() if "completed" in line)
+    assert first.id[:8] in said
+
+
 def test_a_signal_that_comes_while_a_line_is_said_ends_the_sleep_that_follows() -> None:
     with headless_verb._Signals() as signals:
         signal.raise_signal(signal.SIGTERM)

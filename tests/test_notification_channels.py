@@ -158,6 +158,17 @@ def test_telegram_says_how_long_to_wait(studio: Studio, web: Posts):
     assert error.message == "Telegram answered 429 (Too Many Requests)."
 
 
+def test_a_wait_of_hundreds_of_digits_is_none(studio: Studio, web: Posts):
+    web.answer = answering(
+        429, {"ok": False, "description": "Too Many Requests", "parameters": {"retry_after": 10**400}}
+    )
+    error = refused(
+        studio, {"type": "telegram", "config": {"bot_token": TOKEN, "chat_id": "1", "api_url": web.url}}
+    )
+    assert (error.retryable, error.retry_after_seconds) == (True, None)
+    assert error.message == "Telegram answered 429 (Too Many Requests)."
+
+
 @given(st.text(max_size=6000), st.text(max_size=300))
 def test_any_message_fits_telegram(content: str, title: str):
     text = chat._fitting(Letter("1", "Mail boy", title, content))

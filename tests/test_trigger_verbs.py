@@ -74,6 +74,12 @@ def test_what_was_put_right_assumed_or_left_out_is_said() -> None:
 @pytest.mark.parametrize(
     ("kind", "typed", "said"),
     [
+        ("schedule", "every first monday at 9", "“every first” could not be read as a part of the time"),
+        ("schedule", "every monday in july at 9", "“in july at 9” could not be read"),
+        ("schedule", "every 31st of february at 9", "“of february at 9” could not be read"),
+        ("schedule", "daily at 9 Europe/Nowhere", "“Europe/Nowhere” could not be read"),
+        ("schedule", "every weekday at 25:00", "“at 25:00” could not be read"),
+        ("schedule", "MON 9 * * *", "“9 * * *” could not be read"),
         ("schedule", "soon", "names no time that can be read. Write it in words"),
         ("schedule", "every other monday at 9", "No trigger can hold “every other monday”. The nearest"),
         ("schedule", "60 9 * * *", "no minute"),

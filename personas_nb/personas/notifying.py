@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from personas_nb.notify.ways.sending import Sending, lacking
 from personas_nb.personas.personas import Personas
 from personas_nb.store.deliveries import DeliveryTable
 from personas_nb.vault.credentials import Credentials
+
+log = logging.getLogger("personas_nb.notify")
 
 Run = Callable[[Coroutine[Any, Any, "builtins.list[Tried]"]], "builtins.list[Tried]"]
 
@@ -162,6 +165,9 @@ class Channels:
             return Tried(number, channel.label, "failed", str(error))
         except MaybeSent as error:
             return Tried(number, channel.label, "uncertain", str(error))
+        except Exception as error:  # the others are tried all the same
+            log.exception("a channel could not be tried")
+            return Tried(number, channel.label, "uncertain", f"It may have arrived: {type(error).__name__}.")
         return Tried(number, channel.label, "delivered")
 
     def _numbered(self, persona: Persona, number: int) -> None:

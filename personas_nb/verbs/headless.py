@@ -13,12 +13,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from personas_nb.entities.base import now
+from personas_nb.entities.execution import FINISHED
 from personas_nb.verbs.call import Call
 from personas_nb.verbs.usage import WrongUsage
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.5
 QUIET_SECONDS = 60.0  # a look without a reason
-SEEN_MAX = 2_000
+PAGE = 200  # rows of a look; more where more are new
+SEEN_MAX = 20_000
+R = TypeVar("R", "Fire", "Execution")
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
@@ -114,12 +117,13 @@ class _Log:
         """What is new."""
         if not self.is_over:
             yield from self._loop_lines()
-        for fire in reversed(self._studio.triggers.fires(limit=200)):
+        for fire in reversed(self._new(self._studio.triggers.fires, self._fires)):
             if fire.created_at >= self._since and self._fires.get(fire.id) != fire.status:
                 self._fires[fire.id] = fire.status
                 if line := self._fire_line(fire):
                     yield line
-        for run in reversed(self._studio.executions.list(limit=100)):
+        newest = self._new(self._studio.executions.list, self._runs)
+        for run in (*self._older(newest), *reversed(newest)):
             if run.created_at >= self._since and self._runs.get(run.id) != run.status:
                 self._runs[run.id] = run.status
                 if line := self._run_line(run):
@@ -127,6 +131,21 @@ class _Log:
         for kept in (self._fires, self._runs):
             for key in list(kept)[: max(0, len(kept) - SEEN_MAX)]:
                 del kept[key]
+
+    def _new(self, read: Callable[..., list[R]], seen: Mapping[str, str]) -> list[R]:
+        """The newest rows, the newest first: as many as it takes to come to one that was seen, or to the beginning."""
+        limit, rows = PAGE, read(limit=PAGE)
+        while len(rows) == limit and rows[-1].created_at >= self._since and rows[-1].id not in seen:
+            limit *= 4
+            rows = read(limit=limit)
+        return rows
+
+    def _older(self, newest: Iterable[Execution]) -> Iterator[Execution]:
+        """Runs that were open when they were last said, and are no longer among the newest."""
+        still = {run_id for run_id, status in self._runs.items() if status not in FINISHED}
+        for run_id in still - {run.id for run in newest}:
+            if run := self._studio.executions.table.get(run_id):
+                yield run
 
     def account(self) -> str:
         """What was done in all."""

@@ -24,6 +24,14 @@ _PERIOD = re.compile(
 _WORD_LEFT = re.compile(
     r"\b(?!(?:and|on|at|in|the|then|also|time|of|each|please|run|it)\b)[^\W\d_]{2,}", re.IGNORECASE
 )
+# What is left over and still speaks of a time: without it the rest would be another time than was meant.
+_TIME_LEFT = re.compile(
+    r"[0-9]|\*|\b[a-z]+/[a-z_]+|\b(?:"
+    r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|april?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:days?)?"
+    r"|first|second|third|fourth|fifth|last|other|except|until|from|between|before|after|noon|midnight)\b",
+    re.IGNORECASE,
+)
 _EXAMPLES = {
     "schedule": "Write it in words, “every weekday at 9”, or as cron: cron=0 9 * * 1-5.",
     "polling": "Write “every 45 minutes”, or interval_seconds=2700; with url=… it starts when that has changed.",
@@ -123,7 +131,12 @@ def _scheduled(words: str, timezone: str | None) -> list[Wanted]:
             nearest = f"The nearest that can be is “{one.instead}”." if one.instead else _EXAMPLES["schedule"]
             raise InvalidInput(f"No trigger can hold “{one.asked[:80]}”.", hint=nearest)
     notes = [f"“{typed}” was read as “{right}”." for typed, right in put_right]
-    if left := _unread(text, [one.span for one in found]):
+    left = _left(text, [one.span for one in found])
+    if _TIME_LEFT.search(left):
+        raise InvalidInput(
+            f"“{left[:80]}” could not be read as a part of the time.", hint=_EXAMPLES["schedule"]
+        )
+    if _WORD_LEFT.search(left):
         notes.append(f"“{left[:80]}” says nothing about a time and was left out.")
     return [
         Wanted(
@@ -135,12 +148,11 @@ def _scheduled(words: str, timezone: str | None) -> list[Wanted]:
     ]
 
 
-def _unread(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The words outside of the spans, but for those that only join."""
+def _left(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The words outside of the spans."""
     for start, end in spans:
         text = text[:start] + " " * (end - start) + text[end:]
-    left = text.strip(" .,;:!\n")
-    return " ".join(left.split()) if _WORD_LEFT.search(left) else ""
+    return " ".join(text.strip(" .,;:!\n").split())
 
 
 def _assumed(description: str) -> str:
