@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,22 @@ class Bench:
 def bench(request: pytest.FixtureRequest, home: Path) -> Iterator[Bench]:
     with ExitStack() as stack:
         yield Bench(request.param, home, stack)
+
+
+@pytest.fixture
+def openai(home: Path) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(Engine("direct", "openai"), home, stack)
+
+
+STOP = {"delta": {}, "finish_reason": "stop"}
+
+
+def chunks(*choices: dict[str, Any]) -> Turn:
+    """A streamed answer of the OpenAI API with exactly these choices, one in each chunk."""
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "gpt-5-mini"}
+    bodies = [{**head, "choices": [{"index": 0, **choice}]} for choice in choices]
+    return Turn.raw("".join(f"data: {json.dumps(body)}\n\n" for body in bodies) + "data: [DONE]\n\n")
 
 
 def messages(bench: Bench) -> list[str]:
@@ -156,6 +173,53 @@ def test_arguments_that_are_no_json_are_refused_and_the_run_goes_on(bench: Bench
     run = bench.run([Turn.tools(("file_read", '{"path": ')), Turn.text("Done.")], *TOOLS)
     assert run.status == "completed"
     assert [step.performed for step in run.tool_steps] == [False]
+
+
+NO_OBJECTS = ["[]", '["a.txt"]', "0", "true", '""', '{"path": "\ud83d"}']
+
+
+@pytest.mark.parametrize("arguments", NO_OBJECTS, ids=ascii)
+def test_arguments_that_are_no_object_are_refused_and_the_run_goes_on(bench: Bench, arguments: str):
+    run = bench.run([Turn.tools(("file_read", arguments)), Turn.text("Done.")], *TOOLS)
+    assert (run.status, run.output_data) == ("completed", "Done.")
+    assert run.tool_steps[0].error
+    assert len(bench.server.requests) == 2
+
+
+def test_null_as_arguments_means_none(bench: Bench):
+    run = bench.run([Turn.tools(("file_read", "null")), Turn.text("Done.")], *TOOLS)
+    assert run.status == "completed"
+    assert "“path” is missing" in (run.tool_steps[0].error or "")
+
+
+@pytest.mark.parametrize("arguments", ["null", "[]", "0", '{"tit'])
+def test_a_message_whose_arguments_are_no_object_is_refused_by_a_sentence(bench: Bench, arguments: str):
+    run = bench.run([Turn.tools(("user_message", arguments)), Turn.text("Done.")])
+    assert run.status == "completed"
+    (warning,) = run.warnings
+    assert "user_message was refused: " in warning
+    assert "[{" not in warning
+
+
+def test_what_is_wrong_with_broken_arguments_is_a_sentence(bench: Bench):
+    run = bench.run([Turn.tools(("file_read", '{"path": ')), Turn.text("Done.")], *TOOLS)
+    assert not (run.tool_steps[0].error or "").startswith("[")
+    if bench.engine.name == "direct":  # the CLI has its own words
+        assert "The arguments are no JSON: " in (run.tool_steps[0].error or "")
+        assert bench.server.requests[1].mentions("The arguments are no JSON: ")
+
+
+def test_calls_of_one_answer_may_have_the_same_id(openai: Bench):
+    function = {"name": "file_write", "arguments": '{"path": "1.txt", "content": "1"}'}
+    other = {"name": "file_write", "arguments": '{"path": "2.txt", "content": "2"}'}
+    calls = [
+        {"index": index, "id": "file_write", "type": "function", "function": each}
+        for index, each in enumerate((function, other))
+    ]
+    run = openai.run([chunks({"delta": {"tool_calls": calls}}, STOP), Turn.text("Done.")], *TOOLS)
+    assert run.status == "completed"
+    assert [step.input["path"] for step in run.tool_steps] == ["1.txt", "2.txt"]
+    assert len({step.call_id for step in run.tool_steps}) == 2
 
 
 def test_arguments_of_the_wrong_type_are_a_sentence_for_the_model(bench: Bench):
@@ -437,6 +501,53 @@ def test_an_error_in_the_middle_of_a_stream_is_its_own_kind(bench: Bench):
     run = bench.run([Turn.text("Begun. and then", chunk=6).fail_after(1, 529)])
     assert (run.status, run.output_data) == ("failed", "Begun.")
     assert run.error_kind in ("overloaded", "connection", "bad_answer", "unknown")
+
+
+@pytest.mark.parametrize("body", ['{"error": "boom, said KEY"}', "<html>boom, said KEY</html>"])
+def test_the_log_has_the_whole_of_an_unknown_error_without_the_key(openai: Bench, body: str):
+    run = openai.run([Turn.raw(f"data: {body}\n\n".replace("KEY", KEY))])
+    assert run.status == "failed"
+    log = Path(run.log_file_path or "").read_text(encoding="utf-8")
+    (error,) = [line for line in map(json.loads, log.splitlines()) if line["type"] == "error"]
+    assert error["text"].startswith("Traceback ")
+    assert "openai" in error["text"]
+    assert KEY not in log
+
+
+def test_the_log_says_what_a_server_said_with_an_error(openai: Bench):
+    run = openai.run([Turn.raw('data: {"error": "boom"}\n\n')])
+    assert run.error_kind == "unknown"
+    assert "The server said: boom" in Path(run.log_file_path or "").read_text(encoding="utf-8")
+
+
+def test_an_end_that_comes_with_null_for_its_text_is_an_end(openai: Bench):
+    run = openai.run([chunks({"delta": {"content": "Hi"}}, {"delta": None, "finish_reason": "stop"})])
+    assert (run.status, run.output_data) == ("completed", "Hi")
+
+
+# --- half characters ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [("Hi \ud83d", "Hi \ufffd"), ("Hi \ud83d\ude00!", "Hi 😀!"), ("Hi \ude00!!", "Hi \ufffd!!")],
+    ids=["first half at the end", "halves in two pieces", "second half alone"],
+)
+def test_half_characters_are_joined_or_replaced(bench: Bench, said: str, stored: str):
+    run = bench.run([Turn.text(said, chunk=4)])
+    assert (run.status, run.output_data) == ("completed", stored)
+    assert run.input_tokens
+
+
+def test_a_run_goes_on_after_half_a_character(bench: Bench):
+    calls = Turn.tools(
+        ("file_\ud83d", {"path": "a.txt"}), ("user_message", {"title": "T", "content": "a\ud83d"})
+    )
+    turn = replace(calls, content=("Half: \ud83d", *calls.content))
+    run = bench.run([turn, Turn.text("Done.")], *TOOLS)
+    assert run.status == "completed"
+    assert (run.output_data or "").startswith("Half: \ufffd")
+    assert (run.output_data or "").endswith("Done.")
 
 
 def test_an_answer_at_the_output_limit_says_so(bench: Bench):

@@ -168,9 +168,18 @@ def _read_quickly(client: AsyncOpenAI) -> None:
         if cast_to is ChatCompletionChunk:
             with suppress(ValidationError):
                 return ChatCompletionChunk.model_validate(data)
+            _fill_deltas(data)
         return read(data=data, cast_to=cast_to, response=response)
 
     client._process_response_data = read_quickly  # type: ignore[method-assign]
+
+
+def _fill_deltas(data: object) -> None:
+    """Azure's content filter sends its finish_reason with a null for the delta, which pydantic-ai passes over."""
+    choices = data.get("choices") if isinstance(data, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and "delta" in choice and choice["delta"] is None:
+            choice["delta"] = {}
 
 
 def _customize_once(model: Model) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import math
 import re
 import sys
+import traceback
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -320,6 +321,13 @@ def retry_after_seconds(headers: Mapping[str, str], *, now: datetime | None = No
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
 
 
+def traceback_of(error: BaseException) -> str:
+    """The error with its causes and where each was raised, without the keys that were sent or what looks like one."""
+    bodies = [body for each in _related(error) if (body := getattr(each, "body", None)) is not None]
+    said = "".join(f"The server said: {body}\n" for body in bodies[:1])
+    return _without_known_keys("".join(traceback.format_exception(error)) + said, *_sent_keys(error))
+
+
 def name_of(provider: str) -> str:
     """What a provider is called at the beginning of a sentence.
 
@@ -497,10 +505,14 @@ def _provider_message(error: BaseException) -> str:
 
 def _without_keys(text: str, *sent: str) -> str:
     """The text on one line of at most 200 characters, without the keys that were sent or what looks like one."""
+    line = " ".join(_without_known_keys(text, *sent).split()).rstrip(".")
+    return line if len(line) <= 200 else line[:199].rstrip() + "…"
+
+
+def _without_known_keys(text: str, *sent: str) -> str:
     for key in sent:
         text = text.replace(key, "[key]")
-    line = " ".join(_KEY.sub("[key]", text).split()).rstrip(".")
-    return line if len(line) <= 200 else line[:199].rstrip() + "…"
+    return _KEY.sub("[key]", text)
 
 
 def _sent_keys(error: BaseException) -> Iterator[str]:

@@ -17,11 +17,14 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
+from pydantic_core import PydanticSerializationError
+
 from personas_nb.engine.feed import Feeds
 from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.log import RunLog
 from personas_nb.engine.preparation import Before, usage_of
 from personas_nb.engine.protocol import ProtocolMessage, ProtocolScanner, parse_body
+from personas_nb.engine.surrogates import StreamMender, is_encodable, mended
 from personas_nb.engine.untrusted import Untrusted
 from personas_nb.entities.base import Entity, now, rfc3339
 from personas_nb.entities.execution import Execution
@@ -78,6 +81,7 @@ class Pipe:
         self.usage = UsageReported()
         self.object_limit_bytes, self.output_limit_bytes = object_limit_bytes, output_limit_bytes
         self._redactor, self._stream = redactor, redactor.stream()
+        self._mender = StreamMender()  # before the redactor: a secret may hold an emoji
         self._scanner = ProtocolScanner(object_limit_bytes, quoted=untrusted.contains)
         self._event_table = RunEventTable(worker.store)
         self._executions = ExecutionTable(worker.store)
@@ -127,24 +131,32 @@ class Pipe:
         if self._problem is not None:
             raise self._problem
         if isinstance(event, TextDelta):
-            self._take_text(self._stream.feed(event.text))
+            self._take_text(self._stream.feed(self._mender.feed(event.text)))
         elif isinstance(event, ProtocolCalled):
             self._take_call(event)
         else:
-            self._take_other(event)
+            self._take_other(_whole(event))
 
     def end_text(self, *, cut_off: bool = False) -> None:
         """Release what redactor and scanner hold back; ``cut_off``: the text may end inside a secret."""
-        self._take_text(self._stream.finish(cut_off=cut_off), is_last=True)
+        half = self._mender.finish()
+        rest = self._stream.feed(half) if half and not cut_off else ""
+        self._take_text(rest + self._stream.finish(cut_off=cut_off), is_last=True)
         self._end_piece()
 
     def warn(self, text: str) -> None:
         """Record a warning on the execution and show it."""
-        text = self._redactor.redact(text)
+        text = self._redactor.redact(mended(text))
         if text not in self.warnings:
             self.warnings.append(text)
             self._end_piece()
             self._store([WarningRaised(text=text)])
+
+    def log_error(self, text: str) -> None:
+        """Write what went wrong, which may be long, into the log only."""
+        text = self._redactor.redact(mended(text))
+        self._lines.append(json.dumps({"at": rfc3339(now()), "type": "error", "text": text}))
+        self._plan()
 
     def write(self, change: Write) -> None:
         """Write something else with the next batch."""
@@ -244,13 +256,15 @@ class Pipe:
             self._note([beyond], [beyond.model_dump_json()], rfc3339(now()))
 
     def _take_call(self, event: ProtocolCalled) -> None:
-        size_bytes = len(json.dumps(event.data, ensure_ascii=False, default=str).encode("utf-8", "replace"))
+        source = json.dumps(event.data, ensure_ascii=False, default=str)
+        size_bytes = len(source.encode("utf-8", "replace"))
         if size_bytes > self.object_limit_bytes:
             self.warn(
                 f"A {event.kind} is larger than {self.object_limit_bytes} bytes and was not acted upon."
             )
             return
-        data, warnings = parse_body(event.kind, self._redactor.redact_value(event.data))
+        whole = event.data if is_encodable(source) else mended(event.data)
+        data, warnings = parse_body(event.kind, self._redactor.redact_value(whole))
         message = ProtocolMessage(event.kind, data, "", warnings)
         if self.untrusted.contains(message):
             self.warn(
@@ -345,6 +359,15 @@ class Pipe:
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq
+
+
+def _whole(event: E) -> E:
+    """The event, mended where UTF-8 could not say it."""
+    try:
+        event.model_dump_json()
+    except PydanticSerializationError:
+        return type(event).model_validate(mended(event.model_dump()))
+    return event
 
 
 def _fingerprint(kind: str, data: Any) -> str:

@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from personas_nb.engine.protocol_bodies import PROTOCOL_KINDS, body_schema, describe, explain, parse_body
+from personas_nb.engine.surrogates import is_encodable, mended
 from personas_nb.errors import InvalidInput
 
 __all__ = [
@@ -592,8 +593,8 @@ def decode_object(raw: str) -> dict[str, Any]:
         value: dict[str, Any] = _DECODER.decode(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"It cannot be read as JSON: {error}.") from error
-    if "\\ud" in raw.lower() or not _is_encodable(raw):
-        value = {_mended(key): _mended(item) for key, item in value.items()}
+    if "\\ud" in raw.lower() or not is_encodable(raw):
+        value = mended(value)
     return value
 
 
@@ -605,22 +606,6 @@ def _finite(number: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite)
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
-    return [_mended(item) for item in value] if isinstance(value, list) else value
 
 
 def read_objects(text: str, max_object_bytes: int = 262_144) -> list[str]:

@@ -20,10 +20,12 @@ from personas_nb.engine.healing import DISABLED, NOT_RETRIED, HealingOutcome, cl
 from personas_nb.engine.intents import RunIntents
 from personas_nb.engine.log import RunLog
 from personas_nb.engine.model_clients import ModelClients
+from personas_nb.engine.model_errors import traceback_of
 from personas_nb.engine.models import ResolvedModel
 from personas_nb.engine.outcome import judge
 from personas_nb.engine.pipe import Pipe
 from personas_nb.engine.preparation import Before, Prepared, Rooms, prepare
+from personas_nb.engine.surrogates import mended
 from personas_nb.entities.base import now
 from personas_nb.entities.event import Event
 from personas_nb.entities.execution import Execution
@@ -366,11 +368,13 @@ class Runner:
         except asyncio.CancelledError:
             end = self._cancelled()
         except ModelError as error:
-            end = End("failed", prepared.redactor.redact(_without_advice(error)), error.kind, error)
+            end = End("failed", prepared.redactor.redact(mended(_without_advice(error))), error.kind, error)
+            if error.kind in ("unknown", "bad_answer"):  # the others say all that there is to know
+                pipe.log_error(traceback_of(error))
         except (Conflict, StoreError):
             raise
         except PersonaError as error:
-            end = End("failed", prepared.redactor.redact(str(error)), error.code.lower())
+            end = End("failed", prepared.redactor.redact(mended(str(error))), error.code.lower())
         pipe.end_text(cut_off=end.status not in ("completed", "waiting"))
         for step in prepared.job.gateway.interrupted:
             pipe.take(ToolCallFinished(step=step))

@@ -560,7 +560,8 @@ def _pieces(text: str, size: int | None) -> list[str]:
 
 def _event(data: Json, name: str = "") -> bytes:
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return f"{f'event: {name}' + chr(10) if name else ''}data: {text}\n\n".encode()
+    # half a surrogate pair is sent as JSON says it, by an escape
+    return f"{f'event: {name}' + chr(10) if name else ''}data: {text}\n\n".encode(errors="backslashreplace")
 
 
 Events: TypeAlias = Iterator[tuple[bool, bytes]]

@@ -179,6 +179,8 @@ def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, Any]:
         Tool.from_schema(call, name, description, json.loads(schema), takes_ctx=True)
         for name, description, schema in tools
     ]
+    for tool in assigned:
+        tool.function_schema.validator = _ObjectsOnly()  # type: ignore[assignment]  # it has what is asked of it
     return Agent(
         tools=[*assigned, *_protocol_tools()],
         # without None, pydantic-ai asks again after an empty last answer
@@ -187,6 +189,26 @@ def _agent(tools: tuple[tuple[str, str, str], ...]) -> Agent[_Calls, Any]:
         retries=TOOL_RETRIES,
         model_settings={"max_tokens": OUTPUT_TOKENS["direct"]},
     )
+
+
+class _ObjectsOnly:
+    """What pydantic-ai validates arguments with: its own for tools with a schema lets through what is no object."""
+
+    def validate_json(self, text: str, **_options: Any) -> dict[str, Any]:
+        from pydantic_ai import ModelRetry
+        from pydantic_core import from_json
+
+        try:
+            return self.validate_python(from_json(text))
+        except ValueError as error:
+            raise ModelRetry(f"The arguments are no JSON: {error}. Send one JSON object.") from error
+
+    def validate_python(self, value: Any, **_options: Any) -> dict[str, Any]:
+        from pydantic_ai import ModelRetry
+
+        if not isinstance(value, dict):
+            raise ModelRetry("The arguments are no JSON object. Send one, as in {}, even without arguments.")
+        return value
 
 
 def _protocol_tools() -> list[Tool[_Calls]]:
@@ -201,7 +223,9 @@ def _protocol_tools() -> list[Tool[_Calls]]:
                 raise ToolFailed(str(error)) from error
             return data
 
-        return Tool.from_schema(call, kind, describe(kind), body_schema(kind))
+        made: Tool[_Calls] = Tool.from_schema(call, kind, describe(kind), body_schema(kind))
+        made.function_schema.validator = _ObjectsOnly()  # type: ignore[assignment]
+        return made
 
     return [tool(kind) for kind in PROTOCOL_KINDS]
 

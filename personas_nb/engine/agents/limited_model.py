@@ -14,6 +14,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
 
+from personas_nb.engine.agents.mending import mend
 from personas_nb.engine.spending import Admission, Allowance
 from personas_nb.entities.run_event import UsageReported
 
@@ -46,7 +47,7 @@ class LimitedModel(WrapperModel):
             raise
         finally:
             admission.abandon()
-        return response
+        return mend(response)
 
     @asynccontextmanager
     async def request_stream(
@@ -63,6 +64,7 @@ class LimitedModel(WrapperModel):
             async with self.wrapped.request_stream(
                 messages, settings, model_request_parameters, run_context
             ) as stream:
+                _mend_answer(stream)
                 yield stream
         except Exception:  # of whatever kind: without a stream, there was no answer
             if stream is None:
@@ -83,6 +85,12 @@ class LimitedModel(WrapperModel):
         # no cache is asked for, and a provider that caches by itself charges nothing for it
         admission = self._allowance.admit(_size_bytes(messages, parameters), wanted, is_cached=False)
         return admission, ModelSettings(**{**(settings or {}), "max_tokens": admission.max_output_tokens})
+
+
+def _mend_answer(stream: StreamedResponse) -> None:
+    """Let the answer be mended whenever pydantic-ai takes it from the stream."""
+    get = stream.get
+    stream.get = lambda: mend(get())  # type: ignore[method-assign]
 
 
 # By the identity of their schemas, which runs share; pydantic-ai makes the definitions anew for each request.
