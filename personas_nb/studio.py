@@ -330,6 +330,7 @@ class Studio:
             self.settings,
             starts=self.starts,
             delivering=self.delivering,
+            dispatcher=lambda: self.dispatcher,
             on_change=lambda: self._lent.changed() if self._lent is not None else None,
         )
 

@@ -17,7 +17,7 @@ from personas_nb.entities.design import (
     SuggestedSubscription,
     SuggestedTrigger,
 )
-from personas_nb.entities.event import Subscription
+from personas_nb.entities.event import Event, Subscription
 from personas_nb.entities.mcp_server import McpServer
 from personas_nb.entities.model_profile import ModelProfile
 from personas_nb.entities.persona import Persona
@@ -27,6 +27,7 @@ from personas_nb.errors import DesignError
 from personas_nb.personas.personas import Personas
 from personas_nb.personas.versions import Versions
 from personas_nb.store.database import Store
+from personas_nb.store.events import DeliveryTable, EventTable
 from personas_nb.tools.catalog import Tools
 from personas_nb.vault.credentials import Credentials
 from personas_nb.vault.keys import KeyRing
@@ -168,6 +169,15 @@ def test_events_of_the_last_design_go_and_those_by_hand_stay(room: Room):
     second = (SuggestedSubscription(event_type="order.placed"),)
     room.apply(design(suggested_event_subscriptions=second), persona)
     assert [one.event_type for one in room.subscriptions(persona)] == ["by_hand", "order.placed"]
+
+
+def test_what_a_subscription_heard_that_a_design_takes_away_is_a_skip(room: Room):
+    heard = (SuggestedSubscription(event_type="order.placed"),)
+    persona = room.apply(design(suggested_event_subscriptions=heard)).persona
+    event = EventTable(room.store).insert(Event(event_type="order_placed"))
+    room.apply(design(), persona)
+    (delivery,) = DeliveryTable(room.store).find("event_id = ?", [event.id])
+    assert (delivery.status, delivery.persona_id) == ("skipped", persona.id)
 
 
 def test_event_types_that_differ_in_spelling_only_are_one(room: Room):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.shell import TestingShell, shell_in
-from support.studios import wait_until
+from support.studios import python, wait_until
 from test_completion import completed
 from test_terminal import personas
 
@@ -91,6 +92,14 @@ def test_a_variable_of_the_notebook_is_filled_into_the_data(shell: TestingShell,
     }
 
 
+def test_an_action_says_that_it_is_published_and_not_that_nobody_listens(
+    shell: TestingShell, studio: Studio
+) -> None:
+    text = shell.run('%persona events publish persona_action {"target": "buyer"}').text
+    assert "Published." in text
+    assert "Nobody listens" not in text
+
+
 def test_where_nothing_delivers_it_is_said_how_to_begin(shell: TestingShell, studio: Studio) -> None:
     assert "Nobody listens" in shell.run("%persona events publish order").text
     shell.run("%persona events subscribe buyer order --from shop")
@@ -113,6 +122,50 @@ def test_what_a_disabled_persona_missed_is_replayed(shell: TestingShell, studio:
     assert "1 run started" in shell.run(f"%persona events replay {event.id[:8]}").text
     wait_until(lambda: settled(studio))
     assert len(studio.executions.list("buyer")) == 1
+
+
+def test_a_terminal_waits_for_what_it_replays(studio: Studio) -> None:
+    studio.events.subscribe("buyer", "order")
+    event = studio.events.publish("order")
+    studio.personas.disable("buyer")
+    studio.worker.run(studio.bus.drain(lambda _db: True))
+    studio.personas.enable("buyer")
+    done = personas("events", "replay", event.id[:8])
+    (run,) = studio.executions.list("buyer")
+    assert (done.returncode, run.status) == (0, "completed")
+    assert "Delivered again: 1 run started (1 completed)." in done.stdout
+    assert f"personas runs show {run.id[:8]}" in done.stdout
+    assert "nothing started" in personas("events", "replay", event.id[:8]).stdout
+
+
+def test_a_run_that_nothing_takes_says_so_once_and_is_waited_for(shell: TestingShell, studio: Studio) -> None:
+    studio.events.subscribe("buyer", "order")
+    studio.events.publish("order")
+    studio.worker.run(studio.bus.drain(lambda _db: True))
+    (run,) = studio.executions.list("buyer")
+    code = "import sys; from personas_nb.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    with python(code, "runs", "wait", run.id) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert "It is queued; nothing takes it now. `personas triggers run` does." in said
+        studio.triggers.start()
+        rest = process.communicate(timeout=60)[0]
+    assert "done" in rest
+    assert "nothing takes it" not in rest
+
+
+def test_a_notebook_says_that_nothing_takes_a_run(shell: TestingShell, studio: Studio) -> None:
+    studio.events.subscribe("buyer", "order")
+    studio.events.publish("order")
+    studio.worker.run(studio.bus.drain(lambda _db: True))
+    (run,) = studio.executions.list("buyer")
+    later = threading.Timer(4, studio.triggers.start)
+    later.start()
+    shell.run(f"%persona runs wait {run.id[:8]}")
+    later.join()
+    shown = [output["data"]["text/plain"] for output in shell.displays]
+    assert any("nothing takes it now. `%persona triggers start` does." in text for text in shown)
+    assert "✓ done" in shown[-1]
 
 
 def test_a_dead_letter_says_why_and_a_replay_checks_everything_anew(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.model_server import ModelServer, Turn
-from support.studios import studio_at, wait_until
+from support.studios import Api, studio_at, wait_until
 
 from personas_nb import Studio
 from personas_nb.entities.base import Entity, now, rfc3339
@@ -53,6 +53,14 @@ def outcomes(studio: Studio, event: Event) -> dict[str, str]:
         studio.personas.get(delivery.persona_id or "").slug: delivery.status
         for delivery in studio.events.deliveries(event)
     }
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Data in so many levels."""
+    data: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        data = {"in": data}
+    return data
 
 
 def only(studio: Studio, event: Event) -> EventDelivery:
@@ -159,6 +167,49 @@ def test_who_listened_when_it_was_published_and_is_off_at_delivery_hears_nothing
     assert studio.events.get(event).status == "processed"
 
 
+def test_what_was_heard_before_it_was_switched_off_is_a_skip_also_when_it_is_on_again(studio: Studio) -> None:
+    subscription = studio.events.subscribe("beta", "found", "mail-*")
+    events = [studio.events.publish("Found", source=source) for source in ("mail-box", "web")]
+    action = studio.events.publish("persona_action", {"target": "beta"}, source="mail-box")
+    studio.events.disable(subscription)
+    studio.events.disable(subscription)
+    studio.events.enable(subscription)
+    drain(studio)
+    assert [outcomes(studio, event) for event in events] == [{"beta": "skipped"}, {}]
+    delivery = only(studio, events[0])
+    assert delivery.reason == "The subscription was switched off before it was delivered."
+    assert outcomes(studio, action) == {"beta": "started"}
+    assert [one.status for one in studio.events.replay(events[0])] == ["started"]
+
+
+def test_what_was_heard_before_it_was_unsubscribed_is_a_skip(studio: Studio) -> None:
+    subscription = studio.events.subscribe("beta", "found")
+    event = studio.events.publish("found")
+    studio.events.unsubscribe(subscription)
+    drain(studio)
+    delivery = only(studio, event)
+    assert (delivery.status, delivery.subscription_id) == ("skipped", subscription.id)
+    assert delivery.reason == "The subscription was removed before it was delivered."
+
+
+def test_hundreds_of_events_that_wait_are_accounted_for(studio: Studio) -> None:
+    subscription = studio.events.subscribe("beta", "found")
+    with studio.store.write():
+        for _ in range(450):
+            EventTable(studio.store).insert(Event(event_type="found"))
+    studio.events.disable(subscription)
+    assert DeliveryTable(studio.store).count("status = 'skipped'") == 450
+
+
+def test_one_that_hears_whatever_is_emitted_misses_it_with_a_record(studio: Studio) -> None:
+    subscription = studio.events.subscribe("beta", "emit_event")
+    emitted = studio.events.publish("price", source="alpha", source_type="persona")
+    told = studio.events.publish("price")
+    studio.events.disable(subscription)
+    drain(studio)
+    assert (outcomes(studio, emitted), outcomes(studio, told)) == ({"beta": "skipped"}, {})
+
+
 def test_an_identical_subscription_is_the_one_there_is(studio: Studio) -> None:
     one = studio.events.subscribe("beta", "invoice_found", "Mail-*")
     assert studio.events.subscribe("Beta", "Invoice.Found", "mail-*") == one
@@ -203,6 +254,38 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_written(studio: Stud
     with pytest.raises(InvalidInput, match="source"):
         studio.events.publish("found", source="")
     assert studio.events.list() == []
+
+
+@pytest.mark.parametrize("levels", [101, 300, 100_000])
+def test_data_that_are_nested_too_deep_are_refused(studio: Studio, levels: int) -> None:
+    with pytest.raises(InvalidInput, match="nested deeper than 100 levels"):
+        studio.events.publish("found", nested(levels))
+    assert studio.events.list() == []
+
+
+def test_data_that_are_as_deep_as_may_be_are_delivered(studio: Studio) -> None:
+    studio.events.subscribe("beta", "found")
+    event = studio.events.publish("found", nested(100))
+    drain(studio)
+    assert outcomes(studio, event) == {"beta": "started"}
+    assert studio.events.get(event).data == nested(100)
+
+
+@pytest.mark.parametrize("levels", [150, 300])
+@pytest.mark.parametrize("api", ["anthropic", "openai"])
+def test_an_event_that_a_persona_nests_too_deep_is_refused_and_its_run_goes_on(
+    home: Path, api: Api, levels: int
+) -> None:
+    emitted: Any = {"type": "price", "data": nested(levels)}
+    script = [Turn.tools(("emit_event", emitted)), Turn.text("Then not.")]
+    with ModelServer(script) as server, studio_at(home, server, api) as studio:
+        studio.personas.create(name="Alpha", system_prompt="You tell.")
+        run = studio.run("alpha")
+        assert (run.status, run.output_data) == ("completed", "Then not.")
+        assert studio.events.list(event_type="price") == []
+        (refused,) = run.warnings
+        assert refused.startswith("A emit_event was refused: ")
+        assert len(refused) < 200
 
 
 @pytest.mark.parametrize("name", ["a\ud800", 5, "x" * 201])
@@ -527,6 +610,17 @@ def test_a_replay_starts_nothing_that_was_started(studio: Studio) -> None:
     studio.events.replay(studio.events.deliveries(event)[0].id)
     assert outcomes(studio, event) == {"alpha": "started", "beta": "started"}
     assert len(studio.executions.list()) == 2
+
+
+def test_a_replay_runs_in_this_process_whoever_fires(studio: Studio) -> None:
+    studio.events.subscribe("beta", "found")
+    studio.personas.disable("beta")
+    event = studio.events.publish("found")
+    drain(studio)
+    studio.personas.enable("beta")
+    (delivery,) = studio.events.replay(event.id)
+    run = studio.executions.handle(delivery.execution_id or "").wait(60)
+    assert (run.status, run.worker_id) == ("completed", studio.worker.id)
 
 
 def test_a_replay_of_what_waits_is_its_next_try(home: Path) -> None:

@@ -16,7 +16,7 @@ from personas_nb.design.feasibility import assess, cannot_start
 from personas_nb.design.merge import trigger_key
 from personas_nb.design.settings_of import approve_first, prompt_of, settings_fields
 from personas_nb.design.todo import Todos
-from personas_nb.entities.base import made
+from personas_nb.entities.base import made, now
 from personas_nb.entities.connector import Connector
 from personas_nb.entities.credential import Credential
 from personas_nb.entities.design import (
@@ -34,6 +34,7 @@ from personas_nb.entities.todo import Todo
 from personas_nb.entities.trigger import Trigger
 from personas_nb.errors import DesignError, InvalidInput
 from personas_nb.store.database import Store
+from personas_nb.triggers.hearing import GONE, skip_pending
 from personas_nb.triggers.matching import type_key
 from personas_nb.triggers.planning import planned
 from personas_nb.triggers.webhooks import forget_secret, plain_config
@@ -289,6 +290,7 @@ class Applier:
         }
         changes = []
         for key in (from_design - wanted.keys()) & present.keys():
+            skip_pending(self._store, present[key].id, GONE, now())
             self._subscriptions.delete("id = ?", [present[key].id])
             changes.append(f"The persona no longer listens to {present[key].event_type}.")
         for key, event_type in wanted.items():

@@ -35,6 +35,7 @@ from typing import Any
 
 from personas_nb.engine.protocol_bodies import PROTOCOL_KINDS, body_schema, describe, explain, parse_body
 from personas_nb.engine.surrogates import is_encodable, mended
+from personas_nb.entities.base import DEPTH_LIMIT
 from personas_nb.errors import InvalidInput
 
 __all__ = [
@@ -48,7 +49,7 @@ __all__ = [
     "read_objects",
 ]
 
-_MAX_DEPTH = 100  # json.loads recurses; a kernel's own stack must still fit
+_MAX_DEPTH = DEPTH_LIMIT  # json.loads recurses; a kernel's own stack must still fit
 _MAX_WARNINGS = 100
 _MAX_SCALAR_CHARS = 256
 _MAX_GAP_CHARS = 4096  # spaces between a brace in a broken string and the key behind it

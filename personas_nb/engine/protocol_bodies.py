@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic import field_validator as on_field
 from pydantic_core import PydanticCustomError
 
+from personas_nb.entities.base import DEPTH_LIMIT, is_deeper
 from personas_nb.errors import InvalidInput, did_you_mean
 
 CATEGORIES = ("fact", "preference", "instruction", "context", "learned")
@@ -214,6 +215,8 @@ def parse_body(kind: str, value: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         value = {"title": _first_words(value), "content": value}
     if not isinstance(value, dict):
         raise InvalidInput(f"{kind} needs an object with its fields.", hint=f"Fields: {_fields(body)}.")
+    if is_deeper(value):
+        raise InvalidInput(f"{kind} is nested deeper than {DEPTH_LIMIT} levels.", hint="Send it flatter.")
     warnings: list[str] = []
     try:
         parsed = body.model_validate(value, context=warnings)

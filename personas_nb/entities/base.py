@@ -28,6 +28,7 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
+DEPTH_LIMIT = 100  # of data that are kept as JSON: what writes and reads them recurses
 IDS_AT_ONCE = 64
 _random: deque[bytes] = deque()
 if hasattr(os, "register_at_fork"):
@@ -48,6 +49,22 @@ def rfc3339(moment: datetime) -> str:
     return (
         moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
     )  # strftime takes 8 times as long
+
+
+def is_deeper(value: Any, levels: int = DEPTH_LIMIT) -> bool:
+    """Whether lists and dicts are nested in one another in more levels than these.
+
+    >>> is_deeper({"a": [1]}, 1), is_deeper({"a": [1]}, 2)
+    (True, False)
+    """
+    level = [value]
+    for _ in range(levels + 1):
+        nested = [each for each in level if isinstance(each, dict | list | tuple)]
+        if not nested:
+            return False
+        items = (item for each in nested for item in (each.values() if isinstance(each, dict) else each))
+        level = list({id(item): item for item in items}.values())  # one that holds itself grows no further
+    return True
 
 
 def _aware(moment: datetime) -> datetime:

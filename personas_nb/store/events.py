@@ -35,6 +35,7 @@ from event_deliveries d join events e on e.id = d.event_id join personas p on p.
 where d.status = 'started' and d.created_at >= ?
 group by e.source, e.source_type, e.event_type, p.slug order by count(*) desc, last_at desc
 """
+_LISTENERS = "select id, persona_id, event_type, source_filter, after_event from subscriptions where enabled"
 
 
 class Letter(NamedTuple):
@@ -98,6 +99,13 @@ class EventTable(Table[Event]):
         """Events of which nobody knows yet who hears them, the oldest first."""
         return self._letters("e.status = 'pending'", [], limit=limit)
 
+    def pending_after(self, number: int) -> builtins.list[tuple[str, str, str]]:
+        """Id, type and source type of the pending events with a larger number, the oldest first."""
+        with self.store.read() as db:
+            query = "select id, event_type, source_type from events where status = 'pending' and rowid > ?"
+            rows = db.execute(f"{query} order by rowid", [number]).fetchall()
+        return [(row["id"], row["event_type"], row["source_type"]) for row in rows]
+
     def of_ids(self, event_ids: Iterable[str]) -> list[Letter]:
         """The events of these ids, the oldest first."""
         ids = json.dumps(list(event_ids))
@@ -151,6 +159,18 @@ class DeliveryTable(Table[EventDelivery]):
             "on conflict (event_id, subscription_id) do nothing",
             [(new_id(), event_id, *hearer, at, at) for hearer in hearers],
         )
+
+    def skip(self, event_ids: Iterable[str], listener: Listener, reason: str, moment: datetime) -> None:
+        """Write that a subscription missed these events, and why; what it was told already is left as it is."""
+        at = rfc3339(moment)
+        own = (listener.subscription_id, listener.persona_id, reason, at, at)
+        with self.store.write() as db:
+            db.executemany(
+                "insert into event_deliveries (id, event_id, subscription_id, persona_id, status, reason, attempts, "
+                "created_at, updated_at) values (?, ?, ?, ?, 'skipped', ?, 0, ?, ?) "
+                "on conflict (event_id, subscription_id) do nothing",
+                [(new_id(), event_id, *own) for event_id in event_ids],
+            )
 
     def due(self, moment: datetime, longest: timedelta, limit: int) -> list[EventDelivery]:
         """Deliveries to try now, the longest due first.
@@ -232,12 +252,15 @@ class SubscriptionTable(Table[Subscription]):
         row = db.execute("select value from switches where id = 'subscriptions'").fetchone()
         return str(row["value"]) if row else ""
 
+    def listener(self, subscription_id: str) -> Listener | None:
+        """One of them as it hears now; None where it is off or gone."""
+        with self.store.read() as db:
+            row = db.execute(f"{_LISTENERS} and id = ?", [subscription_id]).fetchone()
+        return Listener(*row) if row else None
+
     def listeners(self) -> tuple[str, builtins.list[Listener]]:
         """All that are on, oldest first, and the ``state`` in which they are so."""
         with self.store.read() as db:
             state = self.state(db)  # first: what changes in between is read again the next time
-            rows = db.execute(
-                "select id, persona_id, event_type, source_filter, after_event from subscriptions "
-                "where enabled order by rowid"
-            ).fetchall()
+            rows = db.execute(f"{_LISTENERS} order by rowid").fetchall()
         return state, [Listener(*row) for row in rows]

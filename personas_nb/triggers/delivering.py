@@ -24,7 +24,8 @@ from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.store.events import DeliveryTable, EventTable, Letter, Listener, SubscriptionTable
 from personas_nb.store.fires import paused
-from personas_nb.triggers.matching import Matcher, fits, names, type_key
+from personas_nb.triggers.hearing import ACTION, listening
+from personas_nb.triggers.matching import Matcher, fits, type_key
 from personas_nb.triggers.starts import Starts
 
 EVENTS_AT_ONCE = 200
@@ -34,7 +35,6 @@ ATTEMPTS = 8
 FIRST_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(minutes=5)
 TARGET = "target:"  # in place of a subscription's id
-ACTION, EMITTED = "persona_action", "emit_event"
 
 log = logging.getLogger("personas_nb.triggers")
 
@@ -116,13 +116,16 @@ class Delivering:
                 break
         for delivery in self._deliveries.due(work.moment, LONGEST_WAIT, STARTS_AT_ONCE):
             if delivery.event_id in work.events or delivery.event_id in work.unreadable:
-                runs += self.attempt(db, delivery, work)
+                runs += self.attempt(db, delivery, work) is not None
             if time.monotonic() > until:
                 break
         return Started(runs, is_done=True)
 
-    def again(self, event_id: str, delivery_id: str | None = None) -> int:
-        """Try now, and anew, what of an event started nobody; or one delivery. How many runs were queued."""
+    def again(self, event_id: str, delivery_id: str | None = None, *, worker_id: str) -> list[str]:
+        """Try now, and anew, what of an event started nobody; or one delivery. The runs that it queued.
+
+        A person asks for it by hand: that worker runs them, whoever fires triggers, and no pause stops it.
+        """
         while True:
             moment = self._clock()
             letters = self._events.of_ids([event_id])
@@ -134,7 +137,14 @@ class Delivering:
                     for letter, hearers in work.letters:
                         self._address(db, letter, hearers, moment)
                 waiting = self._deliveries.reopen(db, event_id, delivery_id, moment)
-                return sum(self.attempt(db, delivery, work, by_hand=True) for delivery in waiting)
+                found = [self.attempt(db, delivery, work, worker_id) for delivery in waiting]
+                return [run_id for run_id in found if run_id is not None]
+
+    def is_heard(self, event_id: str) -> bool:
+        """Whether an event starts somebody, or would if it might."""
+        _state, matcher = self._matcher()
+        heard = [self.hearers(letter, matcher) for letter in self._events.of_ids([event_id])]
+        return any(one.deliveries or one.reason for one in heard)
 
     def next_due(self) -> datetime | None:
         """When a delivery is to be tried again."""
@@ -150,19 +160,9 @@ class Delivering:
         elif type_key(event.event_type) == ACTION:
             return Hearers(reason="It names no persona to start.")
         else:
-            heard = self._listening(letter, event, matcher)
+            heard = listening(letter, event, matcher)
         too_long = self._too_long(event) if heard else None
         return Hearers(reason=too_long) if too_long else Hearers(tuple(heard))
-
-    def _listening(self, letter: Letter, event: Event, matcher: Matcher[Listener]) -> list[tuple[str, str]]:
-        found = matcher.match(event.event_type, event.source)
-        if event.source_type == "persona" and type_key(event.event_type) != EMITTED:
-            found += matcher.match(EMITTED, event.source)  # hears whatever a persona emits
-        return [
-            (listener.subscription_id, listener.persona_id)
-            for listener in found
-            if letter.number > listener.after_event and not _is_own(letter, event, listener)
-        ]
 
     def _too_long(self, event: Event) -> str | None:
         if event.depth < (limit := self._settings.event_chain_depth):
@@ -170,15 +170,18 @@ class Delivering:
         return f"{event.depth} runs have started one another by events; {limit} may (event_chain_depth)."
 
     def attempt(
-        self, db: sqlite3.Connection, delivery: EventDelivery, work: Round, *, by_hand: bool = False
-    ) -> bool:
-        """Start a delivery's persona, or write why not; whether a run was queued. A pause stops none ``by_hand``."""
+        self, db: sqlite3.Connection, delivery: EventDelivery, work: Round, worker_id: str | None = None
+    ) -> str | None:
+        """Start a delivery's persona, or write why not; the run that was queued.
+
+        With ``worker_id`` it is by hand: that worker runs it, and no pause stops it.
+        """
         db.execute("savepoint delivery")
         try:
-            if not by_hand and paused(db) is not None:
+            if worker_id is None and paused(db) is not None:
                 decided = _ended(delivery, "skipped", "All triggers are paused.")
             else:
-                decided = self._decided(db, delivery, work)
+                decided = self._decided(db, delivery, work, worker_id)
         except Exception as error:  # what is wrong with one must not keep all others waiting for ever
             if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
                 raise
@@ -187,9 +190,12 @@ class Delivering:
             decided = _ended(delivery, "dead", f"Something unexpected happened: {type(error).__name__}.")
         db.execute("release delivery")
         decided = decided.changed(attempts=delivery.attempts + 1, updated_at=work.moment)
-        return self._deliveries.decide(db, decided) and decided.status == "started"
+        is_written = self._deliveries.decide(db, decided)
+        return decided.execution_id if is_written and decided.status == "started" else None
 
-    def _decided(self, db: sqlite3.Connection, delivery: EventDelivery, work: Round) -> EventDelivery:
+    def _decided(
+        self, db: sqlite3.Connection, delivery: EventDelivery, work: Round, worker_id: str | None
+    ) -> EventDelivery:
         event = work.events.get(delivery.event_id)
         if event is None:
             return _ended(delivery, "dead", "Its event cannot be read.")
@@ -204,6 +210,7 @@ class Delivering:
             allow_bypass=allow_bypass,
             event_id=event.id,
             rehearsal=event.rehearsal,
+            worker_id=worker_id,
         )
         if start.execution_id is not None:
             return _ended(delivery, "started", None).changed(execution_id=start.execution_id)
@@ -271,13 +278,6 @@ class Delivering:
         return self._starts.input_of(
             event.data.get("input"), event={**cause, "action": event.data.get("action", "run")}
         )
-
-
-def _is_own(letter: Letter, event: Event, listener: Listener) -> bool:
-    """Whether a persona would start itself, by a filter that does not name it."""
-    if letter.origin_id != listener.persona_id:
-        return False
-    return event.source_type == "user" or not names(listener.source_filter, event.source)
 
 
 def _ended(delivery: EventDelivery, status: str, reason: str | None) -> EventDelivery:

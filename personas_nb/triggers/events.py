@@ -6,9 +6,9 @@ import builtins
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from personas_nb.entities.base import Entity, now
+from personas_nb.entities.base import DEPTH_LIMIT, Entity, is_deeper, now
 from personas_nb.entities.event import DeadLetter, Event, EventDelivery, FlowEdge, SourceType, Subscription
 from personas_nb.entities.persona import Persona
 from personas_nb.errors import InvalidInput, NotFound, PersonaError, TooLarge, did_you_mean
@@ -18,9 +18,13 @@ from personas_nb.settings import Settings
 from personas_nb.store.database import Store
 from personas_nb.store.events import DeliveryTable, EventTable, SubscriptionTable
 from personas_nb.tools.working_for import current_run
-from personas_nb.triggers.delivering import ACTION, Delivering
+from personas_nb.triggers.delivering import Delivering
+from personas_nb.triggers.hearing import ACTION, GONE, OFF, skip_pending
 from personas_nb.triggers.matching import type_key
 from personas_nb.triggers.starts import Starts
+
+if TYPE_CHECKING:
+    from personas_nb.engine.dispatch import Dispatcher
 
 E = TypeVar("E", bound=Entity)
 NAME_LIMIT_CHARS = 200
@@ -46,10 +50,12 @@ class Events:
         *,
         starts: Starts,
         delivering: Delivering,
+        dispatcher: Callable[[], Dispatcher],
         on_change: Callable[[], None],
     ) -> None:
         self._store, self._personas, self._settings = store, personas, settings
         self._starts, self._delivering, self._on_change = starts, delivering, on_change
+        self._dispatcher = dispatcher
         self._events, self._deliveries = EventTable(store), DeliveryTable(store)
         self._subscriptions = SubscriptionTable(store)
 
@@ -117,9 +123,13 @@ class Events:
             return self._subscription(wanted.id)
 
     def unsubscribe(self, ref: Subscription | str) -> Subscription:
-        """Delete a subscription, given by its id or the beginning of it; what it was. What it started goes on."""
+        """Delete a subscription, given by its id or the beginning of it; what it was.
+
+        What it started goes on; what it heard and nobody delivered yet is recorded as skipped.
+        """
         with self._store.write():
             subscription = self._subscription(ref)
+            skip_pending(self._store, subscription.id, GONE, now())
             self._subscriptions.delete("id = ?", [subscription.id])
         return subscription
 
@@ -134,7 +144,10 @@ class Events:
         return self._switch(ref, True, allow_bypass)
 
     def disable(self, ref: Subscription | str) -> Subscription:
-        """Switch a subscription off; it hears nothing until it is switched on again."""
+        """Switch a subscription off; it hears nothing until it is switched on again.
+
+        What it heard and nobody delivered yet is recorded as skipped, and can be replayed.
+        """
         return self._switch(ref, False, None)
 
     def list(
@@ -178,25 +191,30 @@ class Events:
 
         ``ref`` is the id of a dead letter, of a delivery or of an event, or the beginning of one. Everything is
         checked again: the target, the chain's length, the subscription, the persona, its queue. What was started is
-        not started again. The list is empty where the event stays a dead letter: its ``reason`` says why.
+        not started again. The list is empty where the event stays a dead letter: its ``reason`` says why. Runs go on
+        in this process, as those of `Triggers.fire`.
         """
         ref = _id(ref)
         delivery = by_id(self._deliveries, ref, _label)
         if delivery is not None:
-            self._delivering.again(delivery.event_id, delivery.id)
-            self._on_change()
+            self._again(delivery.event_id, delivery.id)
             return self._deliveries.find("id = ?", [delivery.id])
         event = by_id(self._events, ref, _label)
         if event is None:
             raise NotFound(f"There is no dead letter “{ref}”.", hint="`%persona events dead` lists them.")
         if self._is_targeted(event):
-            self._delivering.again(event.id)
-            self._on_change()
+            self._again(event.id)
         return self.deliveries(event)
 
     def flow(self, days: int = 7) -> builtins.list[FlowEdge]:
         """Who started whom by which events in the last days, the most frequent first."""
         return self._events.flow(now() - timedelta(days=days))
+
+    def _again(self, event_id: str, delivery_id: str | None = None) -> None:
+        dispatcher = self._dispatcher()
+        for run_id in self._delivering.again(event_id, delivery_id, worker_id=dispatcher.worker.id):
+            dispatcher.started(run_id)
+        self._on_change()
 
     def _switch(self, ref: Subscription | str, enabled: bool, allow_bypass: bool | None) -> Subscription:
         with self._store.write():
@@ -204,6 +222,8 @@ class Events:
             fields: dict[str, Any] = {} if subscription.enabled == enabled else {"enabled": enabled}
             if allow_bypass is not None and allow_bypass != subscription.allow_bypass:
                 fields["allow_bypass"] = allow_bypass
+            if not enabled:
+                skip_pending(self._store, subscription.id, OFF, now())
             self._subscriptions.update(subscription.id, **fields)
             return self._subscription(subscription.id)
 
@@ -256,11 +276,15 @@ class Events:
         given = data if isinstance(data, dict) else {} if data is None else {"value": data}
         try:
             text = json.dumps(given, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
+        except RecursionError:
+            raise _too_deep() from None
+        except (TypeError, ValueError):
             raise InvalidInput(
                 "The data of an event cannot be written as JSON.",
                 hint="Give texts, numbers, lists and dicts; a DataFrame as df.to_dict('records').",
             ) from None
+        if is_deeper(given):
+            raise _too_deep()
         limit = self._settings.protocol_object_limit_bytes
         if (size := len(text.encode("utf-8", "surrogatepass"))) > limit:
             raise TooLarge(
@@ -285,6 +309,13 @@ class Events:
 
 def _id(ref: Event | EventDelivery | DeadLetter | Subscription | str) -> str:
     return str(ref).strip() if isinstance(ref, str) else ref.id
+
+
+def _too_deep() -> InvalidInput:
+    return InvalidInput(
+        f"The data of an event are nested deeper than {DEPTH_LIMIT} levels.",
+        hint="Publish them flatter, or as a text.",
+    )
 
 
 def _label(row: Event | EventDelivery) -> str:

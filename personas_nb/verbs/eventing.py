@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from personas_nb.entities.base import now
 from personas_nb.errors import InvalidInput, NotFound
 from personas_nb.verbs.call import Call
 from personas_nb.verbs.filling import cell_input
@@ -17,6 +19,7 @@ from personas_nb.views.view import View
 
 if TYPE_CHECKING:
     from personas_nb.entities.event import Event, EventDelivery, Subscription
+    from personas_nb.entities.execution import Execution
 
 
 def listed(call: Call) -> View:
@@ -50,7 +53,7 @@ def publish(call: Call) -> View:
     """Say that something happened."""
     given = call.input() if call.cell is not None else _given(call)
     event = call.studio.events.publish(call["type"], given, source=call["source"])
-    is_heard = any(_hears(one, event) for one in call.studio.events.subscriptions())
+    is_heard = call.studio.delivering.is_heard(event.id)
     return _card(call, event, said="Published." if is_heard else "Published. Nobody listens to it.")
 
 
@@ -106,15 +109,32 @@ def replay(call: Call) -> View:
         if not letters:
             return views.dead_list([], {}, tz=call.tz)
         reference = letters[0].id
+    began = now()
     done = studio.events.replay(reference)
     event = studio.events.get(done[0].event_id if done else reference)
-    started = sum(one.status == "started" for one in done)
-    said = (
-        f"Delivered again: {plural(started, 'run')} started."
-        if started
-        else "Delivered again; nothing started."
+    fresh = [one for one in done if one.updated_at is not None and one.updated_at >= began]
+    started = [one.execution_id for one in fresh if one.status == "started" and one.execution_id]
+    runs = _waited_for(call, started)
+    said = _said_of(runs) if runs else "Delivered again; nothing started."
+    status = studio.triggers.status()
+    return views.event_card(
+        event, done, personas=personas_of(call), runs=runs, said=said, status=status, tz=call.tz
     )
-    return views.event_card(event, done, personas=personas_of(call), said=said, tz=call.tz)
+
+
+def _waited_for(call: Call, started: Sequence[str]) -> list[Execution]:
+    """The runs; in a terminal at their end, for they would end with its command."""
+    executions = call.studio.executions
+    if not call.surface.is_kernel:
+        for execution_id in started:
+            executions.handle(execution_id).wait()
+    return [executions.get(execution_id) for execution_id in started]
+
+
+def _said_of(runs: Sequence[Execution]) -> str:
+    counts = Counter(run.status for run in runs if run.is_finished or run.status == "waiting")
+    ends = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+    return f"Delivered again: {plural(len(runs), 'run')} started{f' ({ends})' if ends else ''}."
 
 
 def _found(call: Call) -> Subscription:
@@ -145,16 +165,6 @@ def _given(call: Call) -> Any:
 
 def _is_noise(event: Event, deliveries: Sequence[EventDelivery]) -> bool:
     return event.source_type == "system" and event.status != "dead" and not deliveries
-
-
-def _hears(one: Subscription, event: Event) -> bool:
-    from personas_nb.triggers.matching import fits, type_key
-
-    return (
-        one.enabled
-        and type_key(one.event_type) == type_key(event.event_type)
-        and fits(one.source_filter, event.source)
-    )
 
 
 def _card(call: Call, event: Event, said: str = "") -> View:

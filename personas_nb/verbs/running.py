@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.12
 HEALING_SECONDS = 2.0
+HELD_SECONDS = 2.0
 
 
 class Stopped(PersonaError):
@@ -176,7 +177,8 @@ def _followed(
 ) -> tuple[Execution, Sequel]:
     """The finished run and what comes of it, shown meanwhile; an interrupt ends it, or only the watching."""
     watch = None if call.arguments.get("quiet") else call.surface.watch()
-    started = time.monotonic() - _age_seconds(began)
+    looked = time.monotonic()
+    started = looked - _age_seconds(began)
 
     def end(execution: Execution, sequel: Sequel | None = None) -> None:
         if variable := call.arguments.get("output"):
@@ -193,8 +195,7 @@ def _followed(
                 stream.add(event)
             if not stream.has_begun:
                 started = time.monotonic()
-                if call.studio.executions.whole(handle.id).status != "queued":
-                    stream.begin()
+                looked = _look_at_queue(call, handle, stream, looked)
             if watch is not None:
                 watch.see(list(batch), stream, round((time.monotonic() - started) * 1000))
     except KeyboardInterrupt as stop:
@@ -245,6 +246,29 @@ def _by_hand(call: Call, retry: Execution) -> str:
     if retry.scheduled_at is not None and retry.scheduled_at > datetime.now(UTC):
         return f"{ending}; run it again after {marks.instant(retry.scheduled_at, call.tz)} {call.tz}."
     return f"{ending}; run it again with --timeout {(retry.timeout_ms or 0) / 1000:g}s."
+
+
+def _look_at_queue(call: Call, handle: RunHandle, stream: RunStream, looked: float) -> float:
+    """Say that a queued run has begun, or that nothing takes it; when the latter was last looked at."""
+    execution = call.studio.executions.whole(handle.id)
+    if execution.status != "queued":
+        stream.begin()
+    elif not stream.held and time.monotonic() - looked > HELD_SECONDS:
+        stream.hold(_held(call, execution))
+        return time.monotonic()
+    return looked
+
+
+def _held(call: Call, execution: Execution) -> str:
+    """That no process takes a run which any may take; empty where one does, or its time has not come."""
+    is_later = execution.scheduled_at is not None and execution.scheduled_at > datetime.now(UTC)
+    if execution.worker_id is not None or is_later:
+        return ""
+    status = call.studio.triggers.status()
+    if status.is_running or status.stands_by:
+        return ""
+    verb = "%persona triggers start" if call.surface.is_kernel else "personas triggers run"
+    return f"It is queued; nothing takes it now. `{verb}` does."
 
 
 def _age_seconds(execution: Execution | None) -> float:

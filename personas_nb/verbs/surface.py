@@ -202,11 +202,12 @@ class _DisplayedRun:
         from IPython.display import display
 
         self._live = LiveDisplay(lambda view: display(view, display_id=True))  # type: ignore[no-untyped-call]
-        self._drawn_ms = -QUIET_REDRAW_MS
+        self._drawn_ms, self._changes = -QUIET_REDRAW_MS, 0
 
     def see(self, events: list[RunEvent], stream: RunStream, elapsed_ms: int) -> None:
         is_due = elapsed_ms - self._drawn_ms >= QUIET_REDRAW_MS  # for the time that passes
-        if (events or is_due or self._live.wait_seconds() is not None) and self._live.offer(
+        is_new, self._changes = bool(events) or stream.changes != self._changes, stream.changes
+        if (is_new or is_due or self._live.wait_seconds() is not None) and self._live.offer(
             lambda: stream.view(elapsed_ms)
         ):
             self._drawn_ms = elapsed_ms
@@ -266,11 +267,14 @@ class _PrintedRun:
 
     def __init__(self, worded: Callable[[str], str] = str) -> None:
         self._worded = worded
-        self._is_at_start = True
+        self._is_at_start, self._is_held_said = True, False
 
     def see(self, events: list[RunEvent], stream: RunStream, elapsed_ms: int) -> None:  # noqa: ARG002 - no clock in print
         from personas_nb.views.executions import moment_of
 
+        if stream.held and not self._is_held_said:
+            self._is_held_said = True
+            self._line(self._worded(f"○ {stream.held}"))
         for event in events:
             if event.type == "text":
                 self._write(clean(event.text))

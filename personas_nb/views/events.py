@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from personas_nb.entities.event import DeadLetter, Event, EventDelivery, FlowEdge, Subscription
+from personas_nb.entities.execution import Execution
 from personas_nb.entities.persona import Persona
 from personas_nb.entities.trigger import TriggerStatus
 from personas_nb.views import marks
@@ -128,11 +129,12 @@ def event_card(
     deliveries: Sequence[EventDelivery] = (),
     *,
     personas: Mapping[str, Persona] | None = None,
+    runs: Sequence[Execution] = (),
     said: str = "",
     status: TriggerStatus | None = None,
     tz: str = "UTC",
 ) -> View:
-    """One event, whole, and what became of it at each that heard it."""
+    """One event, whole, and what became of it at each that heard it; ``runs`` are those that it has just started."""
     personas = personas or {}
     page = Page(
         one_line(event.event_type, 80),
@@ -161,8 +163,9 @@ def event_card(
     )
     if event.status == "processed" and not deliveries:
         page.sentence("Nobody listened to it.")
-    steps = _delivery(page, status) if event.status == "pending" else []
-    return page.next([*steps, *_event_steps(event, deliveries, personas)]).view(event)
+    is_waiting = event.status == "pending" or any(one.status == "pending" for one in deliveries)
+    steps = _delivery(page, status) if is_waiting else []
+    return page.next([*steps, *_event_steps(event, deliveries, personas, runs)]).view(event)
 
 
 def dead_list(letters: Sequence[DeadLetter], personas: Mapping[str, Persona], *, tz: str = "UTC") -> View:
@@ -335,7 +338,10 @@ def _delivery_row(one: EventDelivery, personas: Mapping[str, Persona], tz: str) 
 
 
 def _event_steps(
-    event: Event, deliveries: Sequence[EventDelivery], personas: Mapping[str, Persona]
+    event: Event,
+    deliveries: Sequence[EventDelivery],
+    personas: Mapping[str, Persona],
+    runs: Sequence[Execution],
 ) -> list[Step]:
     steps: list[Step] = []
     dead = [one for one in deliveries if one.status in ("dead", "skipped")]
@@ -346,7 +352,9 @@ def _event_steps(
             (f"%persona events replay {short_id(event.id)}", "try again; everything is checked anew")
         )
     started = next((one.execution_id for one in deliveries if one.execution_id), None)
-    if started:
+    if over := [run for run in runs if run.is_finished]:
+        steps.append((f"%persona runs show {short_id(over[0].id)}", "everything that happened in the run"))
+    elif started:
         steps.append((f"%persona runs wait {short_id(started)}", "follow the run that it started"))
     if event.execution_id:
         steps.append((f"%persona runs show {short_id(event.execution_id)}", "the run that sent it"))

@@ -53,6 +53,8 @@ class RunStream:
         self._model = model
         self._status = status
         self._begins = begins  # when, for one that is queued until then
+        self.held = ""
+        """Why it goes on being queued; empty while it may begin at any moment."""
         self._pieces: list[str] = []
         self._chars = 0
         self._tail: list[str] = []
@@ -68,6 +70,11 @@ class RunStream:
     def has_begun(self) -> bool:
         """Whether it is more than queued."""
         return self._status != "queued"
+
+    def hold(self, why: str) -> None:
+        """It goes on being queued, for a reason that a person can change; empty for none."""
+        if why != self.held:
+            self.held, self.changes = why, self.changes + 1
 
     def begin(self) -> None:
         """It is queued no longer."""
@@ -125,6 +132,8 @@ class RunStream:
         )
         if self._begins and not self.has_begun:
             page.sentence(f"It begins at {self._begins}.")
+        if self.held and not self.has_begun:
+            page.sentence(self.held, status="queued")
         tail = self._shown_tail()
         if len(tail) < self._chars:
             page.sentence(f"… {plural(self._chars - len(tail), 'character')} before this", faint=True)

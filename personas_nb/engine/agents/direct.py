@@ -134,7 +134,7 @@ class _Calls:
     def _finished(self, part: Any) -> list[RunEvent]:
         if part.tool_name in PROTOCOL_KINDS:
             if getattr(part, "outcome", "success") != "success":
-                return [WarningRaised(text=f"A {part.tool_name} was refused: {part.content}")]
+                return [WarningRaised(text=f"A {part.tool_name} was refused: {_why(part.content)}")]
             return [ProtocolCalled(kind=part.tool_name, data=part.content)]
         step = self._steps.pop(part.tool_call_id, None)
         if step is None:  # the model asked for a tool that does not exist, or with arguments that are no JSON
@@ -228,6 +228,11 @@ def _protocol_tools() -> list[Tool[_Calls]]:
         return made
 
     return [tool(kind) for kind in PROTOCOL_KINDS]
+
+
+def _why(content: Any) -> str:
+    """Why a call was refused; without the arguments, which pydantic repeats where they are no JSON."""
+    return "; ".join(one["msg"] for one in content) if isinstance(content, list) else str(content)
 
 
 def _limited(model: Model, allowance: Allowance) -> Model:
