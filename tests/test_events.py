@@ -302,6 +302,17 @@ def test_a_name_that_cannot_be_stored_is_refused_with_the_next_step(studio: Stud
     assert (studio.events.list(), studio.events.subscriptions()) == ([], [])
 
 
+@pytest.mark.parametrize(("event_type", "source"), [(f"t-{SECRET}", None), ("found", f"src-{SECRET}-*")])
+def test_a_subscription_that_would_hold_a_secret_is_refused(
+    studio: Studio, event_type: str, source: str | None
+) -> None:
+    studio.credentials.add("github", "github", {"token": SECRET})
+    with pytest.raises(InvalidInput, match="holds a secret of the vault") as caught:
+        studio.events.subscribe("beta", event_type, source)
+    assert SECRET not in str(caught.value)
+    assert studio.events.subscriptions() == []
+
+
 def test_half_a_character_in_the_data_keeps_nobody_from_starting(studio: Studio) -> None:
     studio.events.subscribe("beta", "found")
     event = studio.events.publish("found", {"name": "a\ud800b"})
@@ -633,6 +644,13 @@ def test_a_replay_of_what_waits_is_its_next_try(home: Path) -> None:
         assert [delivery.status for delivery in studio.events.replay(second)] == ["started"]
 
 
+@pytest.mark.parametrize("ref", [None, 5, object()])
+def test_what_can_be_no_id_is_refused_in_a_sentence(studio: Studio, ref: Any) -> None:
+    for refused in (studio.events.replay, studio.events.get, studio.events.unsubscribe):
+        with pytest.raises(InvalidInput, match="names nothing here"):
+            refused(ref)
+
+
 def test_a_letter_that_there_is_not_is_said_so(studio: Studio) -> None:
     with pytest.raises(NotFound, match="no dead letter"):
         studio.events.replay("abcdef12")
@@ -701,6 +719,18 @@ def test_who_starts_whom_is_counted(players: Studio) -> None:
         ("beta", "persona", "ball", "alpha"): 3,
     }
     assert players.events.flow(days=0) == []
+
+
+def test_more_days_than_the_calendar_has_are_all_of_them(players: Studio) -> None:
+    players.events.publish("ping", source="user")
+    drain(players)
+    assert players.events.flow(days=10**9) == players.events.flow() == players.events.flow(days=10**30)
+
+
+@pytest.mark.parametrize("days", [-1, 1.5, "7", None, True])
+def test_days_that_are_no_number_of_days_are_refused(studio: Studio, days: Any) -> None:
+    with pytest.raises(InvalidInput, match="whole number"):
+        studio.events.flow(days)
 
 
 def test_a_message_and_a_review_are_events_too(home: Path) -> None:

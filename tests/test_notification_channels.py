@@ -490,6 +490,11 @@ def test_a_channel_names_a_credential_that_serves_it(studio: Studio):
         ),
         (
             "slack",
+            {"webhook": "http://127.0.0.1:99999/zpQx81kTm2"},
+            "Such a channel cannot be used: “webhook” is no web address.",
+        ),
+        (
+            "slack",
             {"bot_token": BOT, "channel": "#a", "api_url": "zpQx81kTm2"},
             "Such a channel cannot be used: “api_url” is no web address.",
         ),

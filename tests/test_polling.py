@@ -167,6 +167,17 @@ def test_a_server_is_asked_with_what_it_said_and_may_answer_that_nothing_changed
     assert bench.input(bench.look())["body"] == "two"
 
 
+@pytest.mark.parametrize("odd", ['"é1"', '"a\x7fb"'])
+def test_a_validator_that_no_header_can_carry_is_compared_and_not_sent(bench: Bench, odd: str) -> None:
+    answering(bench.server, b"one", ETag=odd, Last_Modified="gestern fr\xfch")
+    assert [bench.look().reason, bench.look().reason] == [FIRST_LOOK, UNCHANGED]
+    asked = [headers for _method, _path, headers, _body in bench.server.requests]
+    assert len(asked) == 2
+    assert not {"if-none-match", "if-modified-since"} & asked[1].keys()
+    answering(bench.server, b"two", ETag='"é2"')
+    assert bench.input(bench.look())["body"] == "two"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "is_same"),
     [

@@ -59,6 +59,8 @@ def ask(server: Any, jp_fetch: Fetch) -> Callable[..., Awaitable[tuple[int, Any]
         body = (
             None
             if method in ("GET", "HEAD", "DELETE", "OPTIONS")
+            else said
+            if isinstance(said, bytes)
             else json.dumps(said if said is not None else {})
         )
         try:
@@ -401,6 +403,16 @@ async def test_triggers_are_listed_without_their_secrets(ask, studio, webhook, j
     assert secret not in json.dumps(said)
 
 
+async def test_a_trigger_with_half_a_character_keeps_no_other_from_being_listed(ask, studio):
+    persona = studio.personas.get("watcher")
+    config = {"interval_seconds": 60, "url": "https://x.example/\ud800"}  # as an earlier version took it
+    row = Trigger(persona_id=persona.id, trigger_type="polling", config=config, enabled=False)
+    studio.store.table("triggers", Trigger).insert(row)
+    other = studio.triggers.add(persona, "manual")
+    code, said = await ask("GET", "api/triggers")
+    assert (code, {one["id"] for one in said}) == (200, {row.id, other.id})
+
+
 async def test_a_trigger_is_fired_here_and_now(ask, studio):
     trigger = studio.triggers.add("watcher", "manual")
     code, said = await ask("POST", f"api/triggers/{trigger.id}/fire", {"input": {"order": 7}})
@@ -453,6 +465,21 @@ async def test_a_review_is_decided_once(ask, studio, verb, status):
         ("GET", "api/reviews?limit=many", None, 400, "limit"),
         ("GET", f"api/reviews?limit={'9' * 5_000}", None, 400, "limit"),
         ("GET", "api/reviews?status=done", None, 400, "approved"),
+        (
+            "POST",
+            "api/triggers/nothing/disable",
+            {"x": 1},
+            400,
+            "“x” is not known here; nothing is to be given.",
+        ),
+        (
+            "POST",
+            "api/triggers/nothing/enable",
+            {"x": 1},
+            400,
+            "“x” is not known here; there is allow_bypass.",
+        ),
+        ("POST", "api/triggers/nothing/fire", b"\xff\xfe", 400, "The body is no UTF-8 text."),
         ("POST", "api/triggers/100%/fire", {}, 404, "“100%”. `%persona triggers`"),
         ("POST", "api/reviews/nothing/approve", {"100%": 7}, 400, "“100%” is"),
     ],

@@ -279,16 +279,20 @@ def test_a_schedule_gets_the_zone_that_it_does_not_name():
         ("polling", {"interval_seconds": 60, "url": "http://a:99999/"}, "no http or https address"),
         ("polling", {"interval_seconds": 60, "url": 7}, "no http or https address"),
         ("polling", {"interval_seconds": 60, "url": "https://ann:pw@example.com"}, "stored in the clear"),
+        ("polling", {"interval_seconds": 60, "url": "https://x.example/\ud800"}, "half a character"),
+        ("webhook", {"path": "\ud800"}, "half a character"),
+        ("webhook", {"\udfff": "orders"}, "half a character"),
         ("webhook", {"path": 3}, "“path” is a text"),
         ("webhook", {"methods": ["FETCH"]}, "HTTP methods"),
         ("webhook", {"cron": "0 9 * * *"}, "no setting “cron”"),
         ("manual", {"cron": "0 9 * * *"}, "a person starts it"),
         ("cron", {}, "no trigger type “cron”"),
         ("shedule", {}, "Did you mean “schedule”?"),
+        ({}, {}, "no trigger type"),
         ("manual", ["cron"], "no mapping"),
     ],
 )
-def test_a_config_that_cannot_work_is_refused_with_the_next_step(kind: str, config: object, says: str):
+def test_a_config_that_cannot_work_is_refused_with_the_next_step(kind: object, config: object, says: str):
     with pytest.raises(InvalidInput) as caught:
         checked(kind, config, "UTC")  # type: ignore[arg-type]
     assert says in str(caught.value)

@@ -204,6 +204,12 @@ def test_the_card_of_a_persona_shows_its_next_times_and_that_nothing_fires(
         ("triggers show latest", NotFound, "triggers add"),
         ("triggers run", WrongUsage, "terminal"),
         ("triggers history --status late", WrongUsage, "cannot be"),
+        (
+            "triggers history --limit 99999999999999999999",
+            WrongUsage,
+            "a whole number of at most 999,999,999",
+        ),
+        ("triggers history --limit 0", WrongUsage, "a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(

@@ -319,6 +319,16 @@ def test_an_input_that_is_too_large_starts_nothing(home: Path):
         assert studio.triggers.fires() == []
 
 
+@pytest.mark.parametrize("given", ["x" * 3_000, {"text": "x" * 3_000}])
+def test_the_size_of_an_input_is_the_one_before_it_is_searched_for_secrets(home: Path, given: Any):
+    with studio_at(home, provider="rehearsal", input_limit_bytes=2_000) as studio:
+        added = studio.triggers.add(persona_of(studio), "manual")
+        studio.credentials.add("team", "slack", {"bot_token": "x" * 3_000})
+        with pytest.raises(TooLarge, match="input_limit_bytes"):
+            studio.triggers.fire(added, given)
+        assert studio.triggers.fires() == []
+
+
 @pytest.mark.parametrize("given", [{(1, 2): 3}, [10**5000], ROUND])
 def test_an_input_that_is_no_json_starts_nothing(studio: Studio, persona: Persona, given: Any):
     trigger = studio.triggers.add(persona, "manual")
@@ -411,3 +421,77 @@ def test_a_home_that_cannot_be_written_is_explained(studio: Studio, persona: Per
     studio.close()
     with unwritable(studio.home), pytest.raises(StoreError):
         Studio(studio.home).triggers.add("watcher", "manual")
+
+
+# --- secrets -------------------------------------------------------------------------------------------
+
+
+SECRET = "xoxb-planted-0123456789"
+
+
+def in_files(studio: Studio) -> bool:
+    return any(SECRET.encode() in file.read_bytes() for file in studio.home.glob("personas.db*"))
+
+
+def test_a_secret_in_the_reason_of_a_pause_is_not_stored(studio: Studio, persona: Persona):
+    studio.credentials.add("team", "slack", {"bot_token": SECRET})
+    studio.triggers.pause_all(f"because {SECRET} " + "x" * 500)
+    reason = studio.triggers.status().pause_reason
+    assert reason.startswith("because [secret ")
+    assert len(reason) == 500
+    studio.triggers.pause_all("x" * 490 + f" {SECRET}")  # which ends after what is kept
+    assert SECRET[:6] not in studio.triggers.status().pause_reason
+    assert not in_files(studio)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("polling", {"interval_seconds": 60, "url": f"https://x.example/a?key={SECRET}"}),
+        ("webhook", {"path": f"orders/{SECRET}"}),
+        ("schedule", {"cron": SECRET}),
+        ("manual", {SECRET: 1}),
+    ],
+)
+def test_a_config_that_holds_a_secret_of_the_vault_is_refused(
+    studio: Studio, persona: Persona, kind: str, config: dict[str, Any]
+):
+    studio.credentials.add("team", "slack", {"bot_token": SECRET})
+    with pytest.raises(InvalidInput, match="holds a secret of the vault") as caught:
+        studio.triggers.add(persona, kind, config)
+    assert SECRET not in str(caught.value)
+    assert "can use a credential" in str(caught.value)
+    assert studio.triggers.list() == []
+    assert not in_files(studio)
+
+
+def test_no_edit_brings_a_secret_into_a_config(studio: Studio, persona: Persona):
+    studio.credentials.add("team", "slack", {"bot_token": SECRET})
+    added = studio.triggers.add(persona, "polling", {"interval_seconds": 60})
+    with pytest.raises(InvalidInput, match="holds a secret of the vault"):
+        studio.triggers.edit(added, {"url": f"https://x.example/{SECRET}"})
+    assert stored(studio, added).config == {"interval_seconds": 60}
+
+
+def test_a_webhook_may_share_its_secret_with_a_credential(studio: Studio, persona: Persona):
+    studio.credentials.add("team", "slack", {"bot_token": SECRET})
+    added = studio.triggers.add(persona, "webhook", {"secret": SECRET})
+    assert secret_of(studio.credentials, added) == SECRET
+    assert not in_files(studio)
+
+
+# --- wrong values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"), [({}, {}), ("manual", {"description": 5}), ("manual", {"description": ["x"]})]
+)
+def test_a_trigger_of_the_wrong_kind_of_values_is_refused_in_a_sentence(
+    studio: Studio, persona: Persona, kind: Any, fields: dict[str, Any]
+):
+    studio.credentials.add(
+        "team", "slack", {"bot_token": SECRET}
+    )  # a text is searched only where there is one
+    with pytest.raises(InvalidInput):
+        studio.triggers.add(persona, kind, **fields)
+    assert studio.triggers.list() == []

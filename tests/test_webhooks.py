@@ -469,6 +469,16 @@ def test_a_webhook_that_is_switched_off_between_look_and_record_starts_nothing(s
         assert refused(checked(db)) == 404
 
 
+def test_a_former_secret_is_refused_as_soon_as_there_is_another(sender: Sender):
+    taken(sender.send())
+    other = "quite another secret of theirs"
+    sender.studio.triggers.edit(sender.trigger, {"secret": other})
+    assert refused(sender.send()) == 401
+    assert len(sender.studio.triggers.fires()) == 1
+    sender.secret = other
+    assert taken(sender.send()).status == "queued"
+
+
 def test_a_wrong_signature_leaves_no_trace_and_takes_nothing_of_the_rate(studio: Studio):
     trigger, secret = added(studio)
     sender = Sender(studio, trigger, "not-the-secret-0123456789", per_minute=2)

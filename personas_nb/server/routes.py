@@ -69,17 +69,21 @@ class PersonasHandler(APIHandler):
         """Answer with JSON."""
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps(plain(answer), ensure_ascii=False))
+        self.finish(json.dumps(plain(answer)))  # escaped: half a surrogate pair could not be written as UTF-8
 
     def given(self, **kinds: type) -> dict[str, Any]:
         """The fields of the body, each of its kind or absent; anything else is refused."""
-        body: Any = self.get_json_body() if self.request.body.strip() else {}
+        try:
+            body: Any = self.get_json_body() if self.request.body.strip() else {}
+        except UnicodeDecodeError:
+            raise HTTPError(400, "The body is no UTF-8 text.") from None
         if not isinstance(body, dict):
             raise HTTPError(400, "The body is no JSON object.")
         for name, value in body.items():
             if name not in kinds:
-                known = ", ".join(kinds)
-                raise HTTPError(400, "%s", f"“{name}” is not known here; there are {known}.")
+                known = f"there are {', '.join(kinds)}" if len(kinds) > 1 else f"there is {', '.join(kinds)}"
+                known = known if kinds else "nothing is to be given"
+                raise HTTPError(400, "%s", f"“{name}” is not known here; {known}.")
             if value is not None and not isinstance(value, kinds[name]):
                 raise HTTPError(400, "%s", f"“{name}” is no {_WORDS[kinds[name]]}.")
         return {name: value for name, value in body.items() if value is not None}

@@ -33,7 +33,7 @@ def checked(trigger_type: str, config: Mapping[str, Any] | None, zone: str) -> d
     >>> checked("schedule", {"cron": "0 9 * * 1-5"}, "Europe/Berlin")
     {'cron': '0 9 * * 1-5', 'timezone': 'Europe/Berlin'}
     """
-    if trigger_type not in KEYS:
+    if not isinstance(trigger_type, str) or trigger_type not in KEYS:
         types = get_args(TriggerType)
         raise InvalidInput(
             f"There is no trigger type “{trigger_type}”.",
@@ -44,6 +44,7 @@ def checked(trigger_type: str, config: Mapping[str, Any] | None, zone: str) -> d
             "The configuration of a trigger is no mapping.", hint='Such as {"cron": "0 9 * * 1-5"}.'
         )
     given = {str(key): value for key, value in (config or {}).items() if value is not None}
+    _refuse_half_characters(given)
     _refuse_unknown(trigger_type, given)
     if "catch_up" in given and given["catch_up"] not in CATCH_UP:
         raise InvalidInput(
@@ -58,6 +59,14 @@ def checked(trigger_type: str, config: Mapping[str, Any] | None, zone: str) -> d
         case "webhook":
             return _webhook(given)
     return given
+
+
+def _refuse_half_characters(given: Mapping[str, Any]) -> None:
+    for text in (text for item in given.items() for text in item if isinstance(text, str)):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidInput(
+                "The configuration holds half a character (a lone surrogate).", hint="Leave it out."
+            )
 
 
 def _refuse_unknown(trigger_type: str, given: Mapping[str, Any]) -> None:

@@ -128,14 +128,14 @@ class Door:
             return payload
         given = self._input(trigger, payload, delivery, headers)
         known_as = None if delivery is None else self._starts.redacted(delivery)
-        return lambda db: self._recorded(db, trigger.id, given, known_as)
+        return lambda db: self._recorded(db, trigger.id, secret, given, known_as)
 
     def has_waiting(self) -> bool:
         """Whether runs that webhooks started wait for somebody to take them."""
         return self._fires.has_waiting("webhook")
 
     def _opened(self, trigger_id: str) -> tuple[Trigger, str] | Refusal:
-        """As the store has it, or had it within the last second: that it is still on, the record checks anyway."""
+        """As the store has it, or had it within the last second: the record looks again at what decides."""
         moment = time.monotonic()
         found, since = self._known.get(trigger_id, (None, moment - KNOWN_SECONDS))
         if found is not None and moment - since < KNOWN_SECONDS:
@@ -159,12 +159,15 @@ class Door:
         return self._starts.input_of(payload, trigger=cause)
 
     def _recorded(
-        self, db: sqlite3.Connection, trigger_id: str, given: str, delivery: str | None
+        self, db: sqlite3.Connection, trigger_id: str, secret: str, given: str, delivery: str | None
     ) -> Taken | Refusal:
         """In a transaction: the run and its record; or what there is of an earlier delivery of that id."""
         trigger = self._triggers.get(trigger_id)
         if trigger is None or not trigger.enabled:
             return _NONE
+        if secret_of(self._credentials, trigger) != secret:
+            self._known.pop(trigger_id, None)
+            return _WRONG
         moment = self._clock()
         key = f"delivery:{delivery}" if delivery is not None else f"request:{new_id()}"
         for earlier in self._fires.find("trigger_id = ? and key = ?", [trigger.id, key]):

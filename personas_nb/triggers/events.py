@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from personas_nb.entities.base import DEPTH_LIMIT, Entity, is_deeper, now
@@ -106,12 +106,12 @@ class Events:
         ``source_filter`` lets only some sources through: a persona's slug, or a pattern with ``*``; a persona may also
         be given by its name. A persona does not start itself, unless the filter names it. The event type
         ``emit_event`` hears everything that personas emit, whatever its type. An identical subscription is returned
-        as it is, and nothing changes.
+        as it is, and nothing changes. A secret that the vault knows is refused in both.
         """
         listening = self._personas.get(persona)
         wanted = Subscription(
             persona_id=listening.id,
-            event_type=_type(event_type),
+            event_type=self._without_secret(_type(event_type), "event type"),
             source_filter=self._filter(source_filter),
             allow_bypass=allow_bypass,
         )
@@ -208,7 +208,13 @@ class Events:
 
     def flow(self, days: int = 7) -> builtins.list[FlowEdge]:
         """Who started whom by which events in the last days, the most frequent first."""
-        return self._events.flow(now() - timedelta(days=days))
+        if not isinstance(days, int) or isinstance(days, bool) or days < 0:
+            raise InvalidInput("“days” must be a whole number, 0 or more.", hint="Such as days=7.")
+        try:
+            since = now() - timedelta(days=days)
+        except OverflowError:  # longer ago than the calendar goes
+            since = datetime.min.replace(tzinfo=UTC)
+        return self._events.flow(since)
 
     def _again(self, event_id: str, delivery_id: str | None = None) -> None:
         dispatcher = self._dispatcher()
@@ -239,7 +245,9 @@ class Events:
     def _filter(self, source_filter: str | None) -> str | None:
         """The filter as it is kept; a persona's name or id as its slug, because that is what its events say."""
         is_blank = source_filter is None or (isinstance(source_filter, str) and not source_filter.strip())
-        text = "" if is_blank else _name(source_filter, "source filter")
+        text = (
+            "" if is_blank else self._without_secret(_name(source_filter, "source filter"), "source filter")
+        )
         if not text.strip("*"):
             return None
         if "*" in text:
@@ -248,6 +256,15 @@ class Events:
             return self._personas.get(text).slug
         except PersonaError:  # no persona, or several: the name of another source
             return text
+
+    def _without_secret(self, name: str, what: str) -> str:
+        """The name; one that holds a secret could be taken out of it, but then no event would fit."""
+        if self._starts.redacted(name) != name:
+            raise InvalidInput(
+                f"The {what} holds a secret of the vault, which would be stored in the clear.",
+                hint="Give another one; events are published without secrets.",
+            )
+        return name
 
     def _target(self, event_type: str, data: dict[str, Any]) -> str | None:
         if type_key(event_type) != ACTION:
@@ -308,7 +325,13 @@ class Events:
 
 
 def _id(ref: Event | EventDelivery | DeadLetter | Subscription | str) -> str:
-    return str(ref).strip() if isinstance(ref, str) else ref.id
+    if isinstance(ref, str):
+        return ref.strip()
+    if not isinstance(ref, Event | EventDelivery | DeadLetter | Subscription):
+        raise InvalidInput(
+            f"A {type(ref).__name__} names nothing here.", hint="Give an id, or the beginning of one."
+        )
+    return ref.id
 
 
 def _too_deep() -> InvalidInput:

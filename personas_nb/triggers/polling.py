@@ -73,9 +73,11 @@ class Seen:
         return {name: value for name, value in vars(self).items() if value}
 
     def conditions(self) -> dict[str, str]:
-        """The headers with which a server may say that nothing changed."""
+        """The headers with which a server may say that nothing changed; what no header can carry is left out."""
         found = {"if-none-match": self.etag, "if-modified-since": self.last_modified}
-        return {name: value for name, value in found.items() if value}
+        return {
+            name: value for name, value in found.items() if value and value.isascii() and value.isprintable()
+        }
 
     def is_same(self, later: Seen) -> bool:
         """Whether a later answer is this one: by ETag, else Last-Modified, else its bytes.

@@ -88,6 +88,10 @@ class Starts:
 
         An object keeps its keys; anything else comes under ``input``. Each cause is a key that begins with ``_``.
         """
+        return self._redact(self.json_of(payload, **cause))
+
+    def json_of(self, payload: Any, **cause: Any) -> str:
+        """As ``input_of``, with the secrets in it: to be looked at, never to be stored."""
         given = (
             dict(payload) if isinstance(payload, Mapping) else {} if payload is None else {"input": payload}
         )
@@ -97,7 +101,7 @@ class Starts:
             given = json.loads(text, parse_constant=lambda _name: None)
             text = json.dumps(given, ensure_ascii=False)
         # Half a surrogate pair, which JSON can say with an escape, cannot be stored.
-        return self._redact(text.encode("utf-8", "replace").decode())
+        return text.encode("utf-8", "replace").decode()
 
     def redacted(self, text: str) -> str:
         """A text without secrets, such as a reason that repeats what somebody else said."""

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -92,8 +92,8 @@ class Triggers:
 
             triggers.add("invoice-watcher", "schedule", {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"})
         """
-        if description:
-            description = self._starts().redacted(description)
+        if isinstance(description, str) and description:
+            description = self._starts().redacted(_storable(description))
         fields = {"description": description, "enabled": enabled, "allow_bypass": allow_bypass}
         return self._add(persona, [(trigger_type, config)], fields)[0]
 
@@ -126,6 +126,7 @@ class Triggers:
         if not isinstance(config, Mapping):
             raise InvalidInput("What to change is no mapping.", hint='Such as {"cron": "0 9 * * 1-5"}.')
         self._unlock(self.get(ref).trigger_type)
+        self._refuse_secrets([config])
         with self._store.write() as db:
             trigger = self.get(ref)
             own = trigger.config if trigger.trigger_type != "webhook" else plain_config(trigger.config)
@@ -167,11 +168,14 @@ class Triggers:
         self._tell()
 
     def pause_all(self, reason: str = "") -> None:
-        """Let no trigger of this home fire by itself, in any process; due times are recorded as skipped."""
+        """Let no trigger of this home fire by itself, in any process; due times are recorded as skipped.
+
+        Secrets that the vault knows are taken out of the reason.
+        """
+        # Before its spaces are folded and it is cut: what is left of a secret then would not be known as one.
+        said = self._starts().redacted(_storable(reason or ""))
         with self._store.write() as db:
-            switches.pause(
-                db, " ".join((reason or "").encode("utf-8", "replace").decode().split())[:500], self.clock()
-            )
+            switches.pause(db, " ".join(said.split())[:500], self.clock())
         self._tell()
 
     def resume_all(self) -> None:
@@ -197,17 +201,7 @@ class Triggers:
         cause = {"id": trigger.id, "type": "manual", "due_at": rfc3339(moment)}
         if trigger.description:
             cause["description"] = trigger.description
-        try:
-            text = self._starts().input_of(input, trigger=cause)
-        except (TypeError, ValueError, RecursionError):
-            raise InvalidInput(
-                "The input cannot be written as JSON.", hint="Give text, or a dict or list of plain values."
-            ) from None
-        if (size := len(text.encode("utf-8", "replace"))) > (limit := self._settings().input_limit_bytes):
-            raise TooLarge(
-                f"The input has {size:,} bytes; at most {limit:,} are taken (input_limit_bytes).",
-                hint="Give a smaller part of it, or raise input_limit_bytes in the settings.",
-            )
+        text = self._given_by_hand(input, cause)
         with self._store.write():
             self.get(trigger)  # a person removed it meanwhile: nothing starts
             start = self._starts().queue(
@@ -310,6 +304,7 @@ class Triggers:
     ) -> builtins.list[Trigger]:
         wanted = list(items)
         self._unlock(*(kind for kind, _config in wanted))
+        self._refuse_secrets(config for _kind, config in wanted)
         wanted.reverse()
         moment, zone, new, result = self.clock(), self._zone(), [], []
         with self._store.write():
@@ -336,6 +331,21 @@ class Triggers:
             self._tell()
         return result
 
+    def _given_by_hand(self, given: Any, cause: dict[str, Any]) -> str:
+        """What a run is given; its size is looked at before it is searched for secrets, which takes much memory."""
+        starts, limit = self._starts(), self._settings().input_limit_bytes
+        if isinstance(given, str) and len(given) > limit:  # before it is copied
+            raise _too_large(len(given), limit)
+        try:
+            text = starts.json_of(given, trigger=cause)
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidInput(
+                "The input cannot be written as JSON.", hint="Give text, or a dict or list of plain values."
+            ) from None
+        if (size := len(text.encode())) > limit:
+            raise _too_large(size, limit)
+        return starts.redacted(text)
+
     def _checked(
         self, trigger_type: str, config: Config, zone: str | None = None
     ) -> tuple[dict[str, Any], str | None]:
@@ -344,6 +354,16 @@ class Triggers:
         if trigger_type == "webhook" and isinstance(config, Mapping):
             config, secret = without_secret(config)
         return checked(trigger_type, config, zone or self._zone()), secret
+
+    def _refuse_secrets(self, configs: Iterable[Config]) -> None:
+        """Not in a transaction: the vault may have to be opened."""
+        said = [text for config in configs if isinstance(config, Mapping) for text in _texts(config)]
+        together = _storable("\n".join(said))  # thousands: the vault is asked once
+        if together and self._starts().redacted(together) != together:
+            raise InvalidInput(
+                "The configuration holds a secret of the vault, which would be stored in the clear.",
+                hint="Leave it out; a tool of the persona can use a credential.",
+            )
 
     def _with_secret(self, trigger: Trigger, secret: str | None) -> Trigger:
         sealed, value = with_secret(self._personas.credentials, trigger, secret)
@@ -442,6 +462,24 @@ class Triggers:
             except InvalidInput as error:
                 problems[trigger.id] = str(error)
         return problems
+
+
+def _texts(config: Mapping[str, Any]) -> Iterator[str]:
+    """What of a config would be stored as it is given, and shown."""
+    for key, value in plain_config(config).items():
+        yield from (text for text in (key, value) if isinstance(text, str))
+
+
+def _storable(text: Any) -> str:
+    """Half a surrogate pair cannot be stored."""
+    return str(text).encode("utf-8", "replace").decode()
+
+
+def _too_large(size: int, limit: int) -> TooLarge:
+    return TooLarge(
+        f"The input has {size:,} bytes; at most {limit:,} are taken (input_limit_bytes).",
+        hint="Give a smaller part of it, or raise input_limit_bytes in the settings.",
+    )
 
 
 def _count(db: Any, what: str) -> int:

@@ -40,7 +40,11 @@ def converted(argument: Argument, text: str) -> Any:
     if re.fullmatch(
         r"[0-9]{1,9}" if whole else r"[0-9]{1,9}(\.[0-9]*)?|\.[0-9]+", plain, re.ASCII
     ) is None or (whole and int(plain) == 0):
-        kind, example = ("a whole number of at least 1", "10") if whole else ("a number of dollars", "0.50")
+        is_large = re.fullmatch(r"[0-9]{10,}(\.[0-9]*)?", plain, re.ASCII) is not None
+        least = "at most 999,999,999" if is_large else "at least 1"
+        kind, example = (f"a whole number of {least}", "10") if whole else ("a number of dollars", "0.50")
+        if is_large and not whole:
+            kind = f"{kind}, {least}"
         raise WrongUsage(
             f"{argument.name} must be {kind}, not “{text[:40]}”.", hint=f"Such as {argument.name} {example}."
         )

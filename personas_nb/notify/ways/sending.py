@@ -147,9 +147,8 @@ def _lacking_mail(fields: Mapping[str, str]) -> str:
 def _is_web_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return (
-            parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
-        )
+        is_web = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
+        return is_web and parts.port != 0 and not re.search(r"\s", url)
     except ValueError:
         return False
 
