@@ -87,6 +87,17 @@ def test_counts_that_come_at_the_end_only_are_taken():
     assert (reader.usage.input_tokens, reader.usage.output_tokens) == (33, 4)
 
 
+def test_counts_as_text_or_with_a_point_are_numbers_too():
+    reader = read(start(input_tokens="33"), stop(output_tokens=4.0))
+    assert (reader.usage.input_tokens, reader.usage.output_tokens) == (33, 4)
+
+
+@pytest.mark.parametrize("count", [None, -1, 1.5, "many", True, 10**30, [1]])
+def test_counts_that_cannot_be_right_are_none(count: Any):
+    reader = read(start(input_tokens=count, cache_read_input_tokens=count), stop(output_tokens=4))
+    assert reader.usage == UsageReported(output_tokens=4, num_turns=1, model="m-1")
+
+
 def test_a_count_that_is_repeated_as_nothing_stays():
     reader = read(start(), stop(input_tokens=0, output_tokens=4, cache_read_input_tokens=None))
     assert (reader.usage.input_tokens, reader.usage.cache_read_tokens) == (40, 7)

@@ -137,7 +137,9 @@ def test_costs_versions_session_log_and_limits_are_all_said() -> None:
 
 def test_an_unknown_price_is_told_in_a_sentence() -> None:
     text = execution_timeline(RUN.changed(cost_usd=None), []).text
-    assert "What it cost is unknown: the price of claude-sonnet-5-5 is not known here." in text
+    assert "What it cost is unknown: not every answer came with the number of its tokens." in text
+    text = execution_timeline(RUN.changed(cost_usd=None, model_used="our-own-model"), []).text
+    assert "What it cost is unknown: the price of our-own-model is not known here." in text
     assert "is unknown:" not in execution_timeline(RUN, []).text
 
 

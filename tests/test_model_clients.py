@@ -113,12 +113,17 @@ PIECES = st.fixed_dictionaries(
         "model": st.text(max_size=5),
         "usage": st.one_of(
             st.none(),
-            st.fixed_dictionaries(
-                {"prompt_tokens": st.integers(), "completion_tokens": st.one_of(st.integers(), st.none())},
-                optional={
-                    "total_tokens": st.integers(),
-                    "prompt_tokens_details": st.just({"cached_tokens": 2}),
+            # what cannot be right is left out, which has tests of its own
+            st.builds(
+                lambda given, written, more: {
+                    "prompt_tokens": given,
+                    "completion_tokens": written,
+                    "total_tokens": given + written,
+                    **more,
                 },
+                st.integers(2, 10**6),
+                st.integers(0, 10**6),
+                st.fixed_dictionaries({}, optional={"prompt_tokens_details": st.just({"cached_tokens": 2})}),
             ),
         ),
         "choices": st.lists(

@@ -200,6 +200,14 @@ def test_an_answer_that_nobody_counted_has_no_price_and_may_have_been_all_it_was
     assert refused(of).kind == "budget"
 
 
+def test_an_answer_whose_input_nobody_counted_is_counted_at_its_worst():
+    of = allowance()
+    admission = of.admit(1000, 8192)
+    admission.settle(used(0, 5))
+    assert (of.usage.cost_usd, of.usage.output_tokens, of._spent_usd) == (None, 5, admission.usd)
+    assert of._used_tokens == admission.tokens - admission.max_output_tokens + 5
+
+
 def test_nothing_asked_costs_nothing():
     assert allowance().usage == UsageReported(cost_usd=0.0, model="claude-sonnet-5-5")
 

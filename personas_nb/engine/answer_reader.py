@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from personas_nb.engine.model_errors import name_of, status_to_model_error
+from personas_nb.engine.token_counts import count_of
 from personas_nb.entities.run_event import UsageReported
 from personas_nb.errors import ModelError
 
@@ -188,8 +189,8 @@ class AnswerReader:
         """Counts are of the whole answer so far; a server that repeats one as 0 or null has not taken it back."""
         counts = _dict(usage)
         for name, value in (counts | _dict(counts.get("cache_creation"))).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                self._usage[name] = value
+            if count := count_of(value):
+                self._usage[name] = count
 
 
 def _object(text: bytes) -> dict[str, Any] | None:

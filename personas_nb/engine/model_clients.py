@@ -13,10 +13,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from personas_nb.engine.models import ResolvedModel
+from personas_nb.engine.token_counts import anthropic_usage, openai_counts, openai_usage
 
 if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
     from pydantic_ai.models import Model
+    from pydantic_ai.models.openai import OpenAIChatModelSettings
 
 _NEEDED_HEADERS = frozenset({
     b"host", b"accept", b"accept-encoding", b"content-type", b"content-length", b"transfer-encoding", b"connection",
@@ -78,6 +81,7 @@ class ModelClients:
             default_headers=key_headers({"x-api-key": key}),
             http_client=self._client(),
         )
+        _measure(client)
         return AnthropicModel(resolved.model, provider=AnthropicProvider(anthropic_client=client))
 
     def _openai(self, resolved: ResolvedModel) -> Model:
@@ -98,11 +102,19 @@ class ModelClients:
         )
         _send_as_it_is(client)
         _read_quickly(client)
+        # some servers repeat with each piece what was used so far; otherwise pydantic-ai would add it up
+        settings: OpenAIChatModelSettings = {"openai_continuous_usage_stats": True}
         if resolved.provider == "ollama":  # a model on one's own machine has no price, whatever it is called
-            return OllamaModel(resolved.model, provider=OllamaProvider(openai_client=client))
+            return OllamaModel(
+                resolved.model, provider=OllamaProvider(openai_client=client), settings=settings
+            )
         if resolved.provider == "litellm":  # the model's own name says whose price it is
-            return OpenAIChatModel(resolved.model, provider=LiteLLMProvider(openai_client=client))
-        return OpenAIChatModel(resolved.model, provider=OpenAIProvider(openai_client=client))
+            return OpenAIChatModel(
+                resolved.model, provider=LiteLLMProvider(openai_client=client), settings=settings
+            )
+        return OpenAIChatModel(
+            resolved.model, provider=OpenAIProvider(openai_client=client), settings=settings
+        )
 
 
 def key_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -148,6 +160,11 @@ def _send_as_it_is(client: AsyncOpenAI) -> None:
         body = {"messages": list(messages)}
         if isinstance(tools, list):
             body["tools"] = tools
+        if isinstance(
+            options := parameters.get("stream_options"), dict
+        ):  # it is for us; a server may refuse it
+            asked = {name: value for name, value in options.items() if name != "continuous_usage_stats"}
+            parameters["stream_options"] = asked
         return await create(messages=[], extra_body={**body, **(extra_body or {})}, **parameters)
 
     client.chat.completions.create = created  # type: ignore[method-assign]
@@ -157,7 +174,7 @@ def _read_quickly(client: AsyncOpenAI) -> None:
     """Let a client read the pieces of a stream by pydantic's compiled validation: a tenth of the time.
 
     It would go through the types of each piece in Python, so as to take what does not fit too; it does that with
-    what does not.
+    what does not. Usage that cannot be right is left out.
     """
     from openai.types.chat import ChatCompletionChunk
     from pydantic import ValidationError
@@ -165,6 +182,11 @@ def _read_quickly(client: AsyncOpenAI) -> None:
     read: Any = client._process_response_data
 
     def read_quickly(*, data: object, cast_to: Any, response: Any) -> Any:
+        if isinstance(data, dict) and data.get("usage") is not None:
+            # what earlier pieces said is kept with the answer
+            kept = {} if response is None else response.extensions
+            counts = kept["personas_usage"] = openai_counts(data["usage"], kept.get("personas_usage", {}))
+            data = {**data, "usage": openai_usage(counts)}
         if cast_to is ChatCompletionChunk:
             with suppress(ValidationError):
                 return ChatCompletionChunk.model_validate(data)
@@ -180,6 +202,23 @@ def _fill_deltas(data: object) -> None:
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and "delta" in choice and choice["delta"] is None:
             choice["delta"] = {}
+
+
+def _measure(client: AsyncAnthropic) -> None:
+    """Let a client leave out what a server cannot have used; pydantic-ai would trip over it."""
+    read: Any = client._process_response_data
+
+    def read_measured(*, data: object, cast_to: Any, response: Any) -> Any:
+        if isinstance(data, dict):
+            kind, message = data.get("type"), data.get("message")
+            if kind in ("message", "message_delta"):
+                data = {**data, "usage": anthropic_usage(data.get("usage"), is_first=kind == "message")}
+            elif kind == "message_start" and isinstance(message, dict):
+                usage = anthropic_usage(message.get("usage"), is_first=True)
+                data = {**data, "message": {**message, "usage": usage}}
+        return read(data=data, cast_to=cast_to, response=response)
+
+    client._process_response_data = read_measured  # type: ignore[method-assign]
 
 
 def _customize_once(model: Model) -> None:
@@ -209,10 +248,10 @@ def _customize_once(model: Model) -> None:
 @cache
 def say_unknown_prices_once() -> None:
     """Where a price or usage is missing, the execution says so; pydantic-ai would print it from our thread."""
-    from pydantic_ai import CostNotFoundWarning
+    from pydantic_ai import CostNotFoundWarning, UsageExtractionFailedWarning
     from pydantic_ai.exceptions import UsageLimitUnavailableWarning
 
-    for category in (CostNotFoundWarning, UsageLimitUnavailableWarning):
+    for category in (CostNotFoundWarning, UsageExtractionFailedWarning, UsageLimitUnavailableWarning):
         warnings.filterwarnings("ignore", category=category)
 
 

@@ -272,7 +272,7 @@ class Allowance:
 
     def _settled(self, admission: Admission, usage: UsageReported, cache_write_1h_tokens: int) -> None:
         given = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
-        is_measured = given + usage.output_tokens > 0
+        is_measured = given > 0  # no request is empty
         # what nobody counted has a price that nobody knows, and may have been all that it was allowed
         answered_by = usage.model or self.model.model
         cost = (
@@ -280,7 +280,7 @@ class Allowance:
         )
         if self.model.is_rehearsal:
             cost = 0.0
-        self._used_tokens += given + usage.output_tokens if is_measured else admission.tokens
+        self._used_tokens += given + usage.output_tokens if is_measured else _most_tokens(admission, usage)
         self._spent_usd += cost if cost is not None else self._at_worst(admission, usage, is_measured)
         if given and admission.request_bytes:
             self._densest = max(self._densest, (given - ADDED_TOKENS) / admission.request_bytes)
@@ -339,6 +339,12 @@ class Allowance:
 
 def _all_tokens(usage: UsageReported) -> int:
     return usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+
+
+def _most_tokens(admission: Admission, usage: UsageReported) -> float:
+    """What an answer may have used whose input nobody counted."""
+    written = usage.output_tokens or admission.max_output_tokens
+    return admission.tokens - admission.max_output_tokens + written
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

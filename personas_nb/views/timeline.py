@@ -161,9 +161,16 @@ def _call_text(step: ToolCallStep) -> str:
 
 
 def _price(page: Page, run: Execution) -> None:
-    if run.is_finished and run.cost_usd is None and not run.rehearsal:
+    if not run.is_finished or run.cost_usd is not None or run.rehearsal:
+        return
+    from personas_nb.engine.spending import price_of
+
+    if price_of(run.model_used or "", run.provider or "") is not None:
+        why = "not every answer came with the number of its tokens"
+    else:
         model = f"of {one_line(run.model_used, 60)} " if run.model_used else ""
-        page.sentence(f"What it cost is unknown: the price {model}is not known here.", status="budget")
+        why = f"the price {model}is not known here"
+    page.sentence(f"What it cost is unknown: {why}.", status="budget")
 
 
 def _origins(

@@ -311,8 +311,8 @@ def _paused(job: Job, result: Any) -> Paused | None:
 
 def _usage(usage: RunUsage, job: Job, rehearsal: Rehearsal | None) -> UsageReported:
     """Tokens so far. pydantic-ai counts cached tokens as input too; here each token is counted once."""
-    before, model = job.resumption.usage if job.resumption else None, job.model
-    is_unknown = usage.cost is None or (before is not None and before.num_turns and before.cost_usd is None)
+    # what a server did not measure has a price that nobody knows
+    is_unknown = usage.cost is None or job.allowance.usage.cost_usd is None
     if rehearsal is not None:
         return rehearsal.usage(usage.requests)
     cached = usage.cache_read_tokens + usage.cache_write_tokens
@@ -321,10 +321,9 @@ def _usage(usage: RunUsage, job: Job, rehearsal: Rehearsal | None) -> UsageRepor
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
-        # what a server did not measure has a price that nobody knows
         cost_usd=None if is_unknown or usage.unmeasured_requests else float(usage.cost or 0),
         num_turns=usage.requests,
-        model=model.model,
+        model=job.model.model,
     )
 
 
