@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from personas_nb.engine.surrogates import is_encodable
 from personas_nb.entities.trigger import TriggerType
 from personas_nb.errors import InvalidInput, did_you_mean
 from personas_nb.triggers import cron
@@ -62,11 +63,12 @@ def checked(trigger_type: str, config: Mapping[str, Any] | None, zone: str) -> d
 
 
 def _refuse_half_characters(given: Mapping[str, Any]) -> None:
-    for text in (text for item in given.items() for text in item if isinstance(text, str)):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InvalidInput(
-                "The configuration holds half a character (a lone surrogate).", hint="Leave it out."
-            )
+    for item in given.items():
+        for text in item:
+            if isinstance(text, str) and not is_encodable(text):
+                raise InvalidInput(
+                    "The configuration holds half a character (a lone surrogate).", hint="Leave it out."
+                )
 
 
 def _refuse_unknown(trigger_type: str, given: Mapping[str, Any]) -> None:

@@ -357,7 +357,7 @@ class Triggers:
 
     def _refuse_secrets(self, configs: Iterable[Config]) -> None:
         """Not in a transaction: the vault may have to be opened."""
-        said = [text for config in configs if isinstance(config, Mapping) for text in _texts(config)]
+        said = {text for config in configs if isinstance(config, Mapping) for text in _texts(config)}
         together = _storable("\n".join(said))  # thousands: the vault is asked once
         if together and self._starts().redacted(together) != together:
             raise InvalidInput(
