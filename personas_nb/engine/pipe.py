@@ -24,9 +24,9 @@ from personas_nb.engine.handlers import Handlers, Row
 from personas_nb.engine.log import RunLog
 from personas_nb.engine.preparation import Before, usage_of
 from personas_nb.engine.protocol import ProtocolMessage, ProtocolScanner, parse_body
-from personas_nb.engine.surrogates import StreamMender, is_encodable, mended
+from personas_nb.engine.surrogates import StreamMender, mended
 from personas_nb.engine.untrusted import Untrusted
-from personas_nb.entities.base import Entity, now, rfc3339
+from personas_nb.entities.base import Entity, is_encodable, now, rfc3339
 from personas_nb.entities.execution import Execution
 from personas_nb.entities.run_event import (
     ProtocolCalled,

@@ -34,8 +34,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from personas_nb.engine.protocol_bodies import PROTOCOL_KINDS, body_schema, describe, explain, parse_body
-from personas_nb.engine.surrogates import is_encodable, mended
-from personas_nb.entities.base import DEPTH_LIMIT
+from personas_nb.engine.surrogates import mended
+from personas_nb.entities.base import DEPTH_LIMIT, is_encodable
 from personas_nb.errors import InvalidInput
 
 __all__ = [

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-
-def is_encodable(text: str) -> bool:
-    """Whether UTF-8 can say it."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+from personas_nb.entities.base import is_encodable
 
 
 def mended(value: Any) -> Any:

@@ -51,6 +51,17 @@ def rfc3339(moment: datetime) -> str:
     )  # strftime takes 8 times as long
 
 
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 can say it: not half of a surrogate pair, which JSON can bring."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_deeper(value: Any, levels: int = DEPTH_LIMIT) -> bool:
     """Whether lists and dicts are nested in one another in more levels than these.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Uni
 
 from pydantic import TypeAdapter, ValidationError
 
-from personas_nb.entities.base import Entity, in_words, rfc3339
+from personas_nb.entities.base import Entity, in_words, is_encodable, rfc3339
 from personas_nb.errors import InvalidInput, RowUnreadable
 
 if TYPE_CHECKING:
@@ -176,15 +176,7 @@ def _takes_text(annotation: Any) -> bool:
 def _json(value: Any) -> str:
     text = _ENCODE(value)
     # Half of a surrogate pair, as a model that is cut inside an emoji leaves it, is no UTF-8; escaped it is.
-    return text if text.isascii() or _is_utf8(text) else json.dumps(value, separators=(",", ":"))
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if is_encodable(text) else json.dumps(value, separators=(",", ":"))
 
 
 def _scalar(value: Any) -> Any:
@@ -212,7 +204,7 @@ def _holdable(value: Any) -> Any:
     if value is None or isinstance(value, float | bytes):
         return value
     if isinstance(value, str):
-        if value.isascii() or _is_utf8(value):
+        if is_encodable(value):
             return value
         raise InvalidInput("The text holds half a character (a lone surrogate).", hint="Leave it out.")
     if isinstance(value, int):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from personas_nb.engine.surrogates import is_encodable
+from personas_nb.entities.base import is_encodable
 from personas_nb.entities.trigger import TriggerType
 from personas_nb.errors import InvalidInput, did_you_mean
 from personas_nb.triggers import cron

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from personas_nb.entities.base import DEPTH_LIMIT, Entity, is_deeper, now
+from personas_nb.entities.base import DEPTH_LIMIT, Entity, is_deeper, is_encodable, now
 from personas_nb.entities.event import DeadLetter, Event, EventDelivery, FlowEdge, SourceType, Subscription
 from personas_nb.entities.persona import Persona
 from personas_nb.errors import InvalidInput, NotFound, PersonaError, TooLarge, did_you_mean
@@ -351,7 +351,7 @@ def _name(text: Any, what: str) -> str:
         raise InvalidInput(
             f"The {what} must be a text of 1 to {NAME_LIMIT_CHARS} characters.", hint="Give another one."
         )
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if not is_encodable(name):
         raise InvalidInput(f"The {what} holds half a character (a lone surrogate).", hint="Leave it out.")
     return name
 
